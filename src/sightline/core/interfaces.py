@@ -1,0 +1,97 @@
+"""Roles: what a network or a helper must be able to do. Nobody inherits them.
+
+A task names the role it needs; a system's table entry names the roles its network plays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sightline.core.outputs import EncodedImage, PairScores
+
+
+class TextBatch(NamedTuple):
+    """Tokenised text, ready for a network."""
+
+    ids: Tensor
+    """int64[B, T]"""
+    mask: Tensor
+    """bool[B, T]: True where a token is text, False where it is padding."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Words to ids and back, with the canonicalisation that the checkpoint was trained with."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def eos_id(self) -> int | None: ...
+    def __call__(self, texts: Sequence[str]) -> TextBatch: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """A picture to vectors."""
+
+    def __call__(self, pixels: Tensor) -> EncodedImage: ...
+
+
+@runtime_checkable
+class DualEncoder(Protocol):
+    """Pictures and sentences to one space, where the cosine says whether they belong together."""
+
+    def encode_images(self, pixels: Tensor) -> Tensor: ...
+    def encode_texts(self, ids: Tensor, mask: Tensor | None = None) -> Tensor: ...
+    def __call__(self, pixels: Tensor, ids: Tensor, mask: Tensor | None = None) -> PairScores: ...
+
+
+@dataclass(frozen=True)
+class System:
+    """One published system, as its file in `models` declares it; loaders need nothing else.
+
+    Every callable is pure. `read_state` and `write_state` translate between the published key
+    spellings and the network's own.
+    """
+
+    name: str
+    """Short name: "clip"."""
+    title: str
+    """The paper's title, authors and year, on one line."""
+    role: str
+    """"image encoder" or "dual encoder" (more with later systems)."""
+    model_types: tuple[str, ...]
+    """Values of `model_type` in a published config.json that this system reads."""
+    build: Callable[[Any], nn.Module]
+    """Config to network, with fresh weights on the default device."""
+    read_config: Callable[[Mapping[str, Any]], Any]
+    """A published config.json, parsed, to the system's frozen config."""
+    write_config: Callable[[Any], dict[str, Any]]
+    """The inverse: what transformers reads."""
+    read_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """Published tensors by published name to the network's own names and shapes; what it knowingly
+    ignores is left out, an unknown name is passed on unchanged so that the loader reports it."""
+    write_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """The inverse: the network's own tensors to published names and shapes."""
+    preprocessing: Callable[[Any], Any]
+    """Config to the `inputs.preprocessing.ImageSpec` of the published checkpoints."""
+    text: Callable[[Any], Any] | None
+    """Config to the `inputs.tokenizers.TextSpec`; None for a network without text."""
+    variants: Mapping[str, Any]
+    """Published sizes by name, with their citation beside the table in the file."""
+    tiny: Any
+    """A config with broken symmetries that builds and runs in milliseconds, for the contracts."""
+    default_template: str | None = None
+    """Prompt that classification fills, "a photo of a {}."."""
+    score: str = "softmax"
+    """How logits become scores: "softmax" over the labels, or "sigmoid" each on its own."""
+    known_names: Mapping[str, str] = field(default_factory=dict)
+    """Names people say to hub ids: "ViT-B/32" to "openai/clip-vit-base-patch32"."""

@@ -1,0 +1,77 @@
+"""The pre-norm transformer block and a stack of them."""
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sightline.nn.attention import Attention
+from sightline.nn.mlp import MLP
+from sightline.nn.norms import LayerNorm
+
+
+class Block(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)).
+
+    The residual stream `x` stays float32 when the linear weights are lowered.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        mlp_width: int,
+        *,
+        activation: str,
+        norm_eps: float,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(width, eps=norm_eps)
+        self.attention = Attention(width, num_heads, bias=qkv_bias)
+        self.norm2 = LayerNorm(width, eps=norm_eps)
+        self.mlp = MLP(width, mlp_width, activation)
+        self.dropout = dropout
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        x = x + F.dropout(self.attention(self.norm1(x), mask=mask), self.dropout, self.training)
+        return x + F.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
+
+
+class Transformer(nn.Module):
+    """`depth` blocks, one after the other; no norm at either end."""
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        num_heads: int,
+        mlp_width: int,
+        *,
+        activation: str,
+        norm_eps: float,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(
+                width,
+                num_heads,
+                mlp_width,
+                activation=activation,
+                norm_eps=norm_eps,
+                qkv_bias=qkv_bias,
+                dropout=dropout,
+            )
+            for _ in range(depth)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        for block in self.blocks:
+            x = block(x, mask)
+        return x

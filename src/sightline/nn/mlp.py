@@ -1,0 +1,56 @@
+"""The feed-forward half of a transformer block and its activations."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.nn.linear import Linear
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x): the cheap approximation of GELU that OpenAI's CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh approximation (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "gelu_new": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+"""Activations under the names that published configurations use."""
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation of that name.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(unknown_name("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]
+
+
+class MLP(nn.Module):
+    """Linear, activation, linear."""
+
+    def __init__(self, width: int, hidden: int, activation_name: str) -> None:
+        super().__init__()
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
+        self.activation = activation(activation_name)
+
+    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return self.fc2(self.activation(self.fc1(x)))

@@ -1,0 +1,49 @@
+"""From one vector a token to one vector a sequence."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sightline.nn.linear import Linear
+from sightline.nn.mlp import MLP
+from sightline.nn.norms import LayerNorm
+
+
+class AttentionPool(nn.Module):
+    """A learned probe attends to all tokens (MAP; Zhai et al. 2022, arXiv:2106.04560, appendix).
+
+    No residual goes around the attention (the probe is a question, not an answer to refine); one
+    does go around the feed-forward layer behind it.
+    """
+
+    def __init__(
+        self, width: int, num_heads: int, mlp_width: int, *, activation: str, norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.probe = nn.Parameter(torch.zeros(width))
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)
+        self.out = Linear(width, width)
+        self.norm = LayerNorm(width, eps=norm_eps)
+        self.mlp = MLP(width, mlp_width, activation)
+
+    def forward(self, tokens: Float[Tensor, "B P D"]) -> Float[Tensor, "B D"]:
+        pooled = self.attend(tokens)  # [B 1 D]
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]  # [B D]
+
+    def attend(self, tokens: Float[Tensor, "B P D"]) -> Float[Tensor, "B 1 D"]:
+        """What the probe finds in the tokens."""
+        q = self.q(self.probe).unflatten(0, (1, self.num_heads, 1, -1))  # [1 N 1 K]
+        k, v = (
+            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N P K]
+            for part in self.kv(tokens).chunk(2, dim=-1)
+        )
+        mixed = F.scaled_dot_product_attention(q.expand(len(tokens), -1, -1, -1), k, v)
+        return self.out(mixed.flatten(1)[:, None])  # [B 1 D]
+
+
+def at_index(tokens: Float[Tensor, "B T D"], index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+    """The token of each sequence at its own index."""
+    return tokens[torch.arange(len(tokens), device=tokens.device), index]  # [B D]
