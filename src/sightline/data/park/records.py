@@ -1,0 +1,77 @@
+"""The park as a data set: scenes as records, drawn when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.data.park.scenes import ParkScenes, Scene
+from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
+from sightline.data.records import Record
+
+BACKGROUND = -1
+"""The truth of a patch that no object covers."""
+LEAST_COVER = 0.12
+"""A patch belongs to an object from this share of its area on."""
+
+
+class ParkRecords(Sequence[Record]):
+    """Scenes with consecutive seeds; the label is the phrase of a single object ("a red bench")."""
+
+    def __init__(
+        self,
+        split: str = "train",
+        start: int = 0,
+        count: int = 1000,
+        size: int = 64,
+        objects: int | None = None,
+    ) -> None:
+        self.scenes = ParkScenes(split, start, count, size=size, objects=objects)
+        self.name = f"park {split}" + (f", {objects} object(s)" if objects else "")
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [as_record(self.scenes[i]) for i in range(*index.indices(len(self)))]
+        return as_record(self.scenes[index])
+
+
+def as_record(scene: Scene) -> Record:
+    """The scene's picture, captions and, for one object alone, its phrase as the label."""
+    label = with_article(scene.objects[0].name) if len(scene.objects) == 1 else None
+    return Record(
+        id=f"{scene.split}-{scene.seed}",
+        image=scene.pixels,
+        captions=scene.captions,
+        label=label,
+        split=scene.split,
+    )
+
+
+def patch_truth(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What covers each patch: kind and colour indices int64[P] in raster order.
+
+    The object that covers most of a patch has it, from `LEAST_COVER` of its area on; `BACKGROUND`
+    elsewhere. Sides that the patch does not divide lose their rest.
+    """
+    rows, columns = scene.height // patch, scene.width // patch
+    kinds = np.full(rows * columns, BACKGROUND)
+    colours = np.full(rows * columns, BACKGROUND)
+    best = np.full(rows * columns, LEAST_COVER * patch * patch)
+    for thing in scene.objects:
+        mask = thing.mask[: rows * patch, : columns * patch]
+        cover = mask.reshape(rows, patch, columns, patch).sum(axis=(1, 3)).ravel()
+        more = cover > best
+        best[more] = cover[more]
+        kinds[more] = KINDS.index(thing.kind)
+        colours[more] = COLOURS.index(thing.colour)
+    return kinds, colours

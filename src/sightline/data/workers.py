@@ -1,0 +1,83 @@
+"""Threads that prepare samples in order, within the cores that torch leaves."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sightline.core.devices import available_cores
+from sightline.core.errors import ImageError
+
+BATCHES_AHEAD = 2
+
+
+class Drawn(NamedTuple):
+    """What became of one sample: its number in the data set, and its value or the error."""
+
+    number: int
+    value: Any
+    error: ImageError | None
+
+
+class Decoders:
+    """Threads that prepare samples in order; entered and left with an iteration."""
+
+    def __init__(self, draw: Callable[[int, int], Drawn], workers: int) -> None:
+        self._draw = draw
+        self._threads = min(workers, available_cores())
+        self._ahead = 0
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Decoders:
+        if self._threads == 0:
+            return self
+        import torch
+
+        torch_threads = torch.get_num_threads()
+        if self._threads + torch_threads <= available_cores():
+            self._ahead = BATCHES_AHEAD
+        self._pool = ThreadPoolExecutor(
+            self._threads, "sightline-loader", _one_torch_thread, (torch_threads,)
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def results(self, epoch: int, indices: np.ndarray, batch_size: int) -> Callable[[int], Drawn]:
+        """A function that gives the next result; its argument says how many are needed now."""
+        waiting = iter(indices.tolist())
+        pool = self._pool
+        if pool is None:
+            return lambda needed: self._draw(epoch, next(waiting))
+        pending: deque[Future[Drawn]] = deque()
+
+        def next_result(needed: int) -> Drawn:
+            for _, index in zip(
+                range(needed + self._ahead * batch_size - len(pending)), waiting, strict=False
+            ):
+                pending.append(pool.submit(self._draw, epoch, index))
+            return pending.popleft().result()
+
+        return next_result
+
+
+def _one_torch_thread(restore: int) -> None:
+    """Keep torch's operators inside this worker on its one core.
+
+    The call counts for the calling thread and for threads yet to come, so the second is undone
+    from a thread that ends at once.
+    """
+    import torch
+
+    torch.get_num_threads()  # settle this thread's number before it is changed
+    torch.set_num_threads(1)
+    undo = threading.Thread(target=torch.set_num_threads, args=(restore,))
+    undo.start()
+    undo.join()
