@@ -1,0 +1,254 @@
+"""`sightline train clip|siglip`: two towers on captioned pictures, from scratch or from weights.
+
+    sightline train siglip --data FOLDER --out RUN
+    sightline train clip --data FOLDER --out RUN --set init=ViT-B/32 --set lr=1e-5
+
+Every field below is a setting. Data with `train` and `test` (or `val`) splits keeps them; other
+data gives a seeded tenth to the test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from sightline.core.errors import ConfigError, DataError
+from sightline.data.loader import Loader
+from sightline.data.records import Record
+from sightline.inputs.images import read_image
+from sightline.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
+from sightline.training.accumulation import Step, StepResult, cached_contrastive
+from sightline.training.stages import NO_DECAY, Group, Stage
+
+if TYPE_CHECKING:
+    from sightline.inputs.processors import Processor
+
+
+@dataclass(frozen=True)
+class DualEncoderRecipe:
+    """Settings of one run; the defaults train a small network on a small data set."""
+
+    system: str = "siglip"
+    data: str = ""
+    seed: int = 0
+
+    # the network, where no weights are given
+    variant: str | None = None
+    """A published size ("B/16-224"); None builds the small one below."""
+    image_size: int = 64
+    patch_size: int = 8
+    width: int = 128
+    depth: int = 5
+    num_heads: int = 4
+    text_width: int = 128
+    text_depth: int = 3
+    text_heads: int = 4
+    context_length: int = 32
+    vocab_size: int = 1000
+    init: str | None = None
+    """Weights for both towers: hub id, known name, bundled name or folder."""
+    init_image: str | None = None
+    init_text: str | None = None
+
+    # optimisation
+    objective: str | None = None
+    """"softmax" or "sigmoid"; None takes the system's own."""
+    batch_size: int = 128
+    accumulate: int = 1
+    """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
+    epochs: float = 30.0
+    steps: int | None = None
+    """Instead of epochs."""
+    lr: float = 1e-3
+    image_lr_scale: float = 1.0
+    text_lr_scale: float = 1.0
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    """Share of the steps."""
+    beta2: float = 0.98
+    clip: float = 1.0
+    ema: float | None = None
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters that do not learn: image.*"""
+    crop: float = 0.9
+    """Smallest share of a picture's sides that a random crop keeps; 1 never crops."""
+    autocast: str = "auto"
+    compile: bool = False
+
+    # around it
+    test_share: float = 0.1
+    eval_every: int | None = None
+    """Steps; None evaluates ten times a run."""
+    eval_limit: int = 1000
+    save_every: int | None = None
+    workers: int = 1
+    shuffle_captions: bool = False
+    """A control: every picture gets another picture's captions, and nothing can be learned."""
+
+    def __post_init__(self) -> None:
+        if self.init and (self.init_image or self.init_text):
+            raise ConfigError("init gives both towers: use init, or init_image and init_text")
+        if self.objective not in (None, "softmax", "sigmoid"):
+            raise ConfigError(f"objective {self.objective!r}: use softmax or sigmoid")
+        if not 0 < self.crop <= 1 or not 0 < self.test_share < 1 or not 0 <= self.warmup <= 1:
+            raise ConfigError(
+                f"crop {self.crop}, test_share {self.test_share} and warmup {self.warmup} are "
+                "shares between 0 and 1"
+            )
+
+
+class PairBatch(NamedTuple):
+    """Pictures and one sentence of each."""
+
+    pixels: Tensor
+    """float32[B, 3, H, W]"""
+    ids: Tensor
+    """int64[B, T]"""
+    mask: Tensor
+    """bool[B, T]"""
+
+
+Sample = tuple[np.ndarray, str]
+
+
+def draw_sample(record: Record, generator: np.random.Generator, crop: float) -> Sample:
+    """One picture, perhaps cropped, with one of its captions."""
+    pixels = read_image(record.image)
+    caption = record.captions[int(generator.integers(len(record.captions)))]
+    return random_crop(pixels, generator, crop), caption
+
+
+def random_crop(pixels: np.ndarray, generator: np.random.Generator, smallest: float) -> np.ndarray:
+    """A random part uint8[h, w, 3] whose sides are at least `smallest` of the picture's."""
+    if smallest == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    h, w = (max(1, round(side * generator.uniform(smallest, 1))) for side in (height, width))
+    y, x = int(generator.integers(height - h + 1)), int(generator.integers(width - w + 1))
+    return pixels[y : y + h, x : x + w]
+
+
+def pair_loader(
+    records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe
+) -> Loader[PairBatch]:
+    """Endless seeded batches of readable pictures with captions."""
+    usable = [record for record in records if record.captions]
+    if not usable:
+        raise DataError(
+            "no picture has a caption: contrastive training needs pictures with sentences "
+            "(a text file beside each picture, or a column named caption)"
+        )
+    if recipe.shuffle_captions:
+        usable = _with_foreign_captions(usable, recipe.seed)
+
+    def collate(samples: list[Sample]) -> PairBatch:
+        words = processor.texts([caption for _, caption in samples])
+        return PairBatch(processor.images([pixels for pixels, _ in samples]), *words)
+
+    return Loader(
+        usable,
+        collate,
+        recipe.batch_size,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        transform=lambda record, generator: draw_sample(record, generator, recipe.crop),
+    )
+
+
+def _with_foreign_captions(records: Sequence[Record], seed: int) -> list[Record]:
+    """The captions go round among the pictures in a random order, so that none keeps its own."""
+    from dataclasses import replace
+
+    order = np.random.default_rng(seed).permutation(len(records))
+    taken = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return [replace(r, captions=records[taken[i]].captions) for i, r in enumerate(records)]
+
+
+def contrastive_step(objective: str, largest_scale: float | None) -> Step:
+    """Forward and backward over all pairs of a batch, however many micro-batches it comes in.
+
+    Args:
+        objective: "softmax" or "sigmoid".
+        largest_scale: exp(logit_scale) is kept at most here between steps, as CLIP does.
+    """
+
+    def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        scores = network(batch.pixels, batch.ids, batch.mask)
+        return scores.image_embeddings, scores.text_embeddings
+
+    inner = cached_contrastive(embed, pair_loss(objective))
+
+    def step(network: nn.Module, batches: list[PairBatch]) -> StepResult:
+        if largest_scale is not None:
+            network.logit_scale.data.clamp_(max=math.log(largest_scale))  # type: ignore[operator]
+        result = inner(network, batches)
+        scale, bias = (float(value.detach()) for value in network.pair_scale())  # type: ignore[operator]
+        return StepResult(result.loss, {"scale": scale, "bias": bias}, result.pictures)
+
+    return step
+
+
+def pair_loss(objective: str) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    """The loss of a batch's embeddings, with the network's own scale and bias."""
+
+    def loss(network: nn.Module, embeddings: tuple[Tensor, ...]) -> Tensor:
+        image, text = embeddings
+        scale, bias = network.pair_scale()  # type: ignore[operator]
+        if objective == "softmax":
+            return softmax_contrastive(image, text, scale)
+        return sigmoid_contrastive(image, text, scale, bias)
+
+    return loss
+
+
+def training_stage(recipe: DualEncoderRecipe, steps: int, names: Sequence[str]) -> Stage:
+    """One stage of AdamW; the towers may learn at rates of their own."""
+    groups: list[Group] = []
+    scales = {"image": recipe.image_lr_scale, "text": recipe.text_lr_scale}
+    for tower, scale in scales.items():
+        if scale != 1 and any(name.startswith(tower) for name in names):
+            groups.append(Group((f"{tower}*",), lr_scale=scale))
+    return Stage(
+        name="contrast",
+        steps=steps,
+        lr=recipe.lr,
+        trainable=("*", *(f"!{pattern}" for pattern in recipe.freeze)),
+        groups=tuple(groups),
+        weight_decay=recipe.weight_decay,
+        no_decay=NO_DECAY,
+        warmup=round(recipe.warmup * steps),
+        betas=(0.9, recipe.beta2),
+        clip=recipe.clip,
+    )
+
+
+def number_of_steps(recipe: DualEncoderRecipe, pictures: int) -> int:
+    """`steps`, or the steps that `epochs` over so many pictures take."""
+    if recipe.steps is not None:
+        return recipe.steps
+    whole = recipe.batch_size * recipe.accumulate
+    return max(1, round(recipe.epochs * pictures / whole))
+
+
+def objective_of(recipe: DualEncoderRecipe, score: str) -> str:
+    """The loss that goes with how the system scores: softmax with softmax, sigmoid with sigmoid."""
+    return recipe.objective or score
+
+
+def largest_scale(system: str) -> float | None:
+    """CLIP's bound on its scale; SigLIP has none."""
+    from sightline.models.clip import LARGEST_SCALE
+
+    return LARGEST_SCALE if system == "clip" else None
+
+
+def settings_of(recipe: Any) -> dict[str, Any]:
+    """The resolved recipe as JSON values, for the file beside each checkpoint."""
+    from dataclasses import asdict
+
+    return {"recipe": type(recipe).__name__, **asdict(recipe)}

@@ -1,0 +1,233 @@
+"""`sightline train park-siglip`: the bundled dual encoder of drawn parks.
+
+    sightline train park-siglip --out RUN
+
+A SigLIP of 1.6 M parameters learns on scenes drawn as it goes. Sentences alone teach a network of
+this size to see very slowly, so two small heads also ask every patch for the kind and the colour
+of what covers it, which the park knows exactly; they are thrown away afterwards, and what remains
+is a plain SigLIP. Half of the scenes hold one object; their sentences are in part the prompts that
+classification will use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.core.errors import ConfigError
+from sightline.data.loader import Loader
+from sightline.data.park.records import BACKGROUND, ParkRecords, patch_truth
+from sightline.data.park.scenes import Scene, scene
+from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
+from sightline.data.records import Dataset
+from sightline.nn.linear import Linear
+from sightline.nn.norms import unit_length
+from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps, pair_loss
+from sightline.recipes.run import PARK, Outcome, Plan, carry_out, test_scores
+from sightline.recipes.towers import Start, start_from
+from sightline.training.accumulation import Step, StepResult, backward
+
+if TYPE_CHECKING:
+    from sightline.inputs.processors import Processor
+    from sightline.training.options import Progress
+
+ONE_OBJECT = 0.5
+"""Share of training scenes with a single object."""
+PROMPTED = 0.5
+"""Share of those whose sentence is a prompt instead of a caption."""
+PROMPTS = ("This is a photo of {}.", "a photo of {}.", "{}.", "{}", "there is {} here.")
+
+
+@dataclass(frozen=True)
+class ParkSigLIPRecipe(DualEncoderRecipe):
+    """The settings of the published run."""
+
+    data: str = PARK
+    batch_size: int = 128
+    epochs: float = 1.0
+    pictures: int = 320_000
+    """Different scenes in an epoch; each is drawn once."""
+    lr: float = 1.5e-3
+    depth: int = 5
+    text_depth: int = 2
+    vocab_size: int = 400
+    teaching: float = 1.0
+    """Weight of the per-patch losses."""
+    crop: float = 1.0
+    eval_limit: int = 500
+
+
+class TaughtBatch(NamedTuple):
+    """Pairs with what covers each patch."""
+
+    pixels: Tensor
+    """float32[B, 3, H, W]"""
+    ids: Tensor
+    """int64[B, T]"""
+    kinds: Tensor
+    """int64[B, P]: index of the kind, or `BACKGROUND`."""
+    colours: Tensor
+    """int64[B, P]"""
+
+
+class Taught(nn.Module):
+    """A dual encoder with two heads that name what covers each patch."""
+
+    def __init__(self, model: nn.Module, width: int) -> None:
+        super().__init__()
+        self.model = model
+        self.kind = Linear(width, len(KINDS) + 1)
+        self.colour = Linear(width, len(COLOURS) + 1)
+
+    def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Image and text embeddings, then logits [B P kinds+1] and [B P colours+1]."""
+        encoded = self.model.image(pixels)  # type: ignore[operator]
+        texts = self.model.encode_texts(ids)  # type: ignore[operator]
+        tokens = encoded.tokens
+        return unit_length(encoded.pooled), texts, self.kind(tokens), self.colour(tokens)
+
+
+def train_park_siglip(
+    recipe: ParkSigLIPRecipe,
+    out: str | Path,
+    minutes: float | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train the bundled model; see `run.train_dual_encoder` for what is written."""
+    if recipe.data != PARK or recipe.accumulate != 1:
+        raise ConfigError("park-siglip learns from drawn parks (data=park) with accumulate=1")
+    start = start_from(recipe, vocabulary_texts())
+    plan = Plan(
+        start=start,
+        network=Taught(start.network, recipe.width),
+        loader=taught_loader(start.processor, recipe),
+        step=taught_step(recipe.teaching),
+        steps=number_of_steps(recipe, recipe.pictures),
+        test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
+    )
+    return carry_out(recipe, plan, Path(out), minutes, progress, lambda s: park_scores(s, recipe))
+
+
+def vocabulary_texts() -> list[str]:
+    """Sentences that hold every word the park can say."""
+    from sightline.data.park.text import texts
+
+    prompts = [p.format(with_article(f"{c} {k}")) for p in PROMPTS for k in KINDS for c in COLOURS]
+    return [*texts(seeds=range(3000)), *prompts]
+
+
+def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[TaughtBatch]:
+    """Scenes drawn by the loader's threads; the second half of the seeds shows one object."""
+    half = round(recipe.pictures * (1 - ONE_OBJECT))
+
+    def draw(seed: int, generator: np.random.Generator) -> tuple[Any, ...]:
+        objects = None if seed < half else 1
+        drawn = scene(seed, "train", recipe.image_size, objects)
+        truth = patch_truth(drawn, recipe.patch_size)
+        return drawn.pixels, sentence(drawn, generator), *truth
+
+    def collate(samples: list[tuple[Any, ...]]) -> TaughtBatch:
+        pixels, sentences, kinds, colours = zip(*samples, strict=True)
+        ids = processor.texts(sentences).ids
+        return TaughtBatch(
+            processor.images(pixels),
+            ids,
+            torch.from_numpy(np.stack(kinds)),
+            torch.from_numpy(np.stack(colours)),
+        )
+
+    seeds: Sequence[int] = range(recipe.pictures)
+    return Loader(
+        seeds, collate, recipe.batch_size, seed=recipe.seed, workers=recipe.workers, transform=draw
+    )
+
+
+def sentence(drawn: Scene, generator: np.random.Generator) -> str:
+    """A caption; for a single object often a prompt with its kind, or its colour and kind."""
+    if len(drawn.objects) > 1 or generator.random() > PROMPTED:
+        return drawn.captions[int(generator.integers(len(drawn.captions)))]
+    thing = drawn.objects[0]
+    words = thing.kind if generator.random() < 0.5 else thing.name
+    if generator.random() < 0.5:
+        words = with_article(words)
+    return PROMPTS[int(generator.integers(len(PROMPTS)))].format(words)
+
+
+def taught_step(teaching: float) -> Step:
+    """The sigmoid loss plus the two per-patch cross-entropies."""
+    loss_of_pairs = pair_loss("sigmoid")
+
+    def step(network: nn.Module, batches: list[TaughtBatch]) -> StepResult:
+        (batch,) = batches
+        image, text, kinds, colours = network(batch.pixels, batch.ids)
+        contrast = loss_of_pairs(network.model, (image, text))  # type: ignore[arg-type]
+        kind_loss, kind_right = patch_loss(kinds, batch.kinds)
+        colour_loss, colour_right = patch_loss(colours, batch.colours)
+        backward(contrast + teaching * (kind_loss + colour_loss))
+        metrics = {"patch_kind": kind_right, "patch_colour": colour_right}
+        return StepResult(contrast.item(), metrics, len(batch.pixels))
+
+    return step
+
+
+def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy over all patches, and the share right among those an object covers.
+
+    Args:
+        logits: float[B, P, names + 1], the last one for background.
+        truth: int64[B, P].
+    """
+    background = logits.shape[-1] - 1
+    target = truth.where(truth != BACKGROUND, background).flatten()  # [B*P]
+    flat = logits.flatten(0, 1)  # [B*P names+1]
+    covered = target != background
+    right = (flat.argmax(dim=-1) == target)[covered].float().mean()
+    return F.cross_entropy(flat, target), right.item()
+
+
+def park_scores(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, float]:
+    """What the bundled model is judged by; kinds and phrases against all of them."""
+    model = start.as_model("park-siglip", Path("."))
+    retrieved = test_scores(
+        start, Dataset(list(distinct(recipe.eval_limit)), name="park test"), recipe
+    )
+    found = {"retrieval": retrieved["retrieval"]}
+    for split in ("test", "pairs"):
+        single = ParkRecords(split, count=recipe.eval_limit, objects=1)
+        things = [single.scenes[i].objects[0] for i in range(len(single))]
+        vectors = model.embed_images([single[i].image for i in range(len(single))], 128)
+        for name, phrases, truth in (
+            ("kind", list(KINDS), [t.kind for t in things]),
+            ("phrase", [f"{c} {k}" for k in KINDS for c in COLOURS], [t.name for t in things]),
+        ):
+            texts = model.embed_texts([f"a photo of {with_article(p)}." for p in phrases])
+            best = (vectors @ texts.T).argmax(dim=1).tolist()
+            right = [phrases[i] == t for i, t in zip(best, truth, strict=True)]
+            found[f"{split}_{name}"] = float(np.mean(right))
+    return {"zeroshot": float(np.mean([found["test_phrase"], found["retrieval"]])), **found}
+
+
+def distinct(count: int, split: str = "test") -> list[Any]:
+    """Records of scenes no two of which share a first caption."""
+    seen: set[str] = set()
+    found = []
+    for record in ParkRecords(split, count=4 * count):
+        if record.caption not in seen:
+            seen.add(record.caption)
+            found.append(_one_caption(record))
+        if len(found) == count:
+            break
+    return found
+
+
+def _one_caption(record: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(record, captions=record.captions[:1], label=None)

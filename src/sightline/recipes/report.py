@@ -1,0 +1,119 @@
+"""The HTML report of a dual-encoder run: cost, before and after, curves, matrix, map."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.core.errors import ImageError
+from sightline.evaluation.embedding_map import embedding_map
+from sightline.evaluation.figures import embedding_figure, similarity_figure
+from sightline.inputs.images import read_image
+from sightline.recipes.dual_encoder import DualEncoderRecipe, settings_of
+from sightline.tasks.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from sightline.data.records import Record
+    from sightline.recipes.run import Plan
+    from sightline.tasks.model import Model
+    from sightline.training.cost import RunSummary
+
+MATRIX = 8
+"""Pictures in the similarity matrix."""
+MAP = 200
+"""Pictures on the map."""
+
+
+def write_report(
+    out: Path,
+    recipe: DualEncoderRecipe,
+    plan: Plan,
+    summary: RunSummary,
+    before: Mapping[str, float],
+    folder: Path,
+) -> Path:
+    """Write `out/report.html` about the model in `folder`; returns its path."""
+    from sightline.tasks.model import load
+
+    model = load(folder, device="cpu", dtype="float32")
+    report = Report(f"{plan.start.system.name} on {plan.test.name}", str(plan.start.system.title))
+    report.facts(_facts(summary, plan))
+    report.section("Before and after", "Scores on pictures that were not trained on.")
+    after = summary.scores
+    rows = [[name, before.get(name), after.get(name)] for name in after]
+    report.table(["score", "before", "after"], rows)
+    curves = out / "curves.png"
+    if curves.is_file():
+        report.section("Curves").picture(curves.read_bytes())
+    _pictures(report, model, plan)
+    report.section("Use it").code(
+        f"sightline classify FILE --labels a,b --model {folder}\n"
+        f"sightline.load({str(folder)!r}).embed_images(files)"
+    )
+    settings = settings_of(recipe)
+    report.section("Settings").table(
+        ["setting", "value"], [[k, str(v)] for k, v in settings.items()]
+    )
+    path = out / "report.html"
+    report.write(path)
+    return path
+
+
+def _facts(summary: RunSummary, plan: Plan) -> dict[str, Any]:
+    parameters = sum(p.numel() for p in plan.start.network.parameters())
+    return {
+        "parameters": f"{parameters / 1e6:.2f} M",
+        "steps": summary.steps,
+        "pictures": summary.pictures,
+        "time": f"{60 * summary.hours:.1f} min",
+        "arithmetic": f"{summary.flops / 1e15:.2f} PFLOP",
+        "peak memory": f"{summary.peak_memory_bytes / 2**30:.2f} GiB",
+    }
+
+
+def _pictures(report: Report, model: Model, plan: Plan) -> None:
+    records, images = _readable([r for r in plan.test if r.captions], MAP)
+    if len(records) < 2:
+        return
+    captions = [record.captions[0] for record in records]
+    chosen = _distinct(captions, MATRIX)
+    scores = model.similarity([images[i] for i in chosen], [captions[i] for i in chosen])
+    report.section(
+        "Similarity", "The logit of each picture with each caption; the frame is the best."
+    )
+    matrix = similarity_figure(scores, [captions[i] for i in chosen], [images[i] for i in chosen])
+    report.picture(_png(matrix))
+    places = embedding_map(model.embed_images(images), model.embed_texts(captions))
+    report.section("Map", "Pictures and captions in the shared space.")
+    labels = [record.label or "picture" for record in records]
+    report.picture(_png(embedding_figure(places, labels, labels)))
+
+
+def _readable(records: Sequence[Record], count: int) -> tuple[list[Record], list[np.ndarray]]:
+    kept: list[Record] = []
+    images: list[np.ndarray] = []
+    for record in records:
+        if len(kept) == count:
+            break
+        try:
+            images.append(read_image(record.image))
+        except ImageError:  # counted by the evaluation already
+            continue
+        kept.append(record)
+    return kept, images
+
+
+def _distinct(captions: Sequence[str], count: int) -> list[int]:
+    first = {caption: index for index, caption in reversed(list(enumerate(captions)))}
+    return sorted(first.values())[:count]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    return buffer.getvalue()

@@ -1,0 +1,64 @@
+"""`--set key=value`: text into the typed fields of a recipe."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sightline.core.errors import ConfigError, unknown_name
+
+R = TypeVar("R")
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
+    """["lr=1e-3", ...] to {"lr": "1e-3"}.
+
+    Raises:
+        ConfigError: no equals sign, or a key given twice.
+    """
+    found: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {assignment!r}: write key=value, such as lr=0.001")
+        if key.strip() in found:
+            raise ConfigError(f"--set {key.strip()!r} is given twice")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def override(recipe: R, settings: Mapping[str, str]) -> R:
+    """The recipe with some of its fields replaced by values written as text.
+
+    Raises:
+        ConfigError: no such field, or text that is no value of its type.
+    """
+    kinds = get_type_hints(type(recipe))
+    names = [f.name for f in fields(recipe)]  # type: ignore[arg-type]  # a dataclass by contract
+    changed: dict[str, Any] = {}
+    for key, text in settings.items():
+        if key not in names:
+            raise ConfigError(unknown_name("setting", key, names))
+        changed[key] = parse(key, text, kinds[key])
+    return replace(recipe, **changed)  # type: ignore[type-var]
+
+
+def parse(key: str, text: str, kind: Any) -> Any:
+    """One value of type int, float, bool, str, a tuple of strings, or one of these or None."""
+    if get_origin(kind) in (Union, types.UnionType):
+        inner = [part for part in get_args(kind) if part is not type(None)]
+        return None if text.lower() in ("none", "") else parse(key, text, inner[0])
+    if get_origin(kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind is str:
+        return text
+    try:
+        return _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"setting {key!r} is {text!r}: write a value of type {kind.__name__}"
+        ) from None

@@ -1,0 +1,65 @@
+"""The table of recipes: the name that `sightline train` takes, to settings and function."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.core.errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """Where a recipe lives; nothing is imported before it is asked for."""
+
+    summary: str
+    module: str
+    settings: str
+    function: str
+    fixed: Mapping[str, Any]
+    """Settings that the name stands for."""
+
+    def recipe(self) -> Any:
+        """The settings with their defaults."""
+        return self._settings_class()(**self.fixed)
+
+    def run(self) -> Callable[..., Any]:
+        """The function (recipe, out, minutes, progress) that carries it out."""
+        runner = "sightline.recipes.run" if self.function == "train_dual_encoder" else self.module
+        function: Callable[..., Any] = getattr(importlib.import_module(runner), self.function)
+        return function
+
+    def _settings_class(self) -> Any:
+        return getattr(importlib.import_module(self.module), self.settings)
+
+
+_DUAL = ("sightline.recipes.dual_encoder", "DualEncoderRecipe", "train_dual_encoder")
+
+RECIPES: Mapping[str, RecipeEntry] = {
+    "clip": RecipeEntry(
+        "CLIP on pictures with captions: softmax over the batch", *_DUAL, {"system": "clip"}
+    ),
+    "siglip": RecipeEntry(
+        "SigLIP on pictures with captions: every pair on its own", *_DUAL, {"system": "siglip"}
+    ),
+    "park-siglip": RecipeEntry(
+        "the bundled SigLIP of drawn parks",
+        "sightline.recipes.park_siglip",
+        "ParkSigLIPRecipe",
+        "train_park_siglip",
+        {},
+    ),
+}
+
+
+def find_recipe(name: str) -> RecipeEntry:
+    """The entry of that name.
+
+    Raises:
+        ConfigError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(unknown_name("recipe", name, RECIPES))
+    return RECIPES[name]

@@ -1,0 +1,173 @@
+"""The network that a run starts from: small and new, a published size, or somebody's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.inputs.preprocessing import ImageProcessor
+from sightline.inputs.processors import Processor
+from sightline.inputs.vocabulary import train_vocabulary
+from sightline.models.table import system as find_system
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sightline.core.interfaces import System
+    from sightline.hub.load import Loaded
+    from sightline.inputs.tokenizers import TextTokenizer
+    from sightline.recipes.dual_encoder import DualEncoderRecipe
+    from sightline.tasks.model import Model
+
+
+@dataclass
+class Start:
+    """A dual encoder before its first step."""
+
+    network: nn.Module
+    processor: Processor
+    config: Any
+    system: System
+
+    def as_model(self, name: str, folder: Path) -> Model:
+        """The network behind the public methods, for evaluation; shares the weights."""
+        from sightline.hub.load import Loaded
+        from sightline.tasks.model import Model
+
+        device = next(self.network.parameters()).device
+        return Model(
+            Loaded(
+                network=self.network, processor=self.processor, config=self.config,
+                system=self.system, name=name, revision=None, folder=folder, device=device,
+                dtype=torch.float32, bundled=False, domain=None,
+            )
+        )  # fmt: skip
+
+    def save(self, folder: Path, metadata: dict[str, Any] | None = None) -> None:
+        """Write the folder that `sightline.load` and transformers read."""
+        from sightline.hub.save import save_checkpoint
+
+        save_checkpoint(
+            self.network, self.processor, self.config, self.system, folder, metadata=metadata
+        )
+
+
+def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
+    """Build the network of a recipe; a vocabulary is learned from `captions` where none is given.
+
+    Weights of a tower bring its size, its preprocessing or its tokenizer with it, and the joint
+    scale with the first tower that has one; with both towers of one model the first loss is that
+    model's own.
+
+    Raises:
+        ConfigError: weights of another system, or an unknown variant.
+        HubError: the weights cannot be fetched.
+    """
+    system = find_system(recipe.system)
+    image = _given(recipe.init or recipe.init_image, system)
+    text = image if recipe.init else _given(recipe.init_text, system)
+    tokenizer = text.processor.text if text else learn_vocabulary(recipe, captions)
+    config = _config(recipe, system, image, text, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = system.build(config)
+    for loaded, tower in ((text, "text"), (image, "image")):
+        if loaded is not None:
+            _take_tower(network, loaded.network, tower)
+    pictures = image.processor.image if image else ImageProcessor(system.preprocessing(config))
+    return Start(network, Processor(pictures, tokenizer), config, system)
+
+
+def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> TextTokenizer:
+    """A tokenizer of the system's rules, learned from the captions."""
+    return train_vocabulary(
+        captions,
+        recipe.vocab_size,
+        rules="clip" if recipe.system == "clip" else "siglip",
+        max_length=recipe.context_length,
+    )
+
+
+def _given(name: str | None, system: System) -> Loaded | None:
+    if name is None:
+        return None
+    from sightline.hub.load import load_checkpoint
+
+    loaded = load_checkpoint(name, device="cpu", dtype="float32")
+    if loaded.system.name != system.name:
+        raise ConfigError(
+            f"{name} is a {loaded.system.name} model and the recipe trains {system.name}: choose "
+            f"weights of a {system.name} model, or train {loaded.system.name}"
+        )
+    return loaded
+
+
+def _config(
+    recipe: DualEncoderRecipe,
+    system: System,
+    image: Loaded | None,
+    text: Loaded | None,
+    tokenizer: TextTokenizer | None,
+) -> Any:
+    config = _own_config(recipe, system)
+    if text is not None:
+        config = replace(config, text=text.config.text)
+    elif tokenizer is not None:
+        config = replace(config, text=_fitted(config.text, tokenizer))
+    if image is not None:
+        config = replace(config, image=image.config.image)
+    both = image or text
+    if both is not None and hasattr(both.config, "embedding_width") and system.name == "clip":
+        config = replace(config, embedding_width=both.config.embedding_width)
+    return config
+
+
+def _fitted(words: Any, tokenizer: TextTokenizer) -> Any:
+    """The text tower's config with the ids of a tokenizer that was learned for it."""
+    ids = {"eos_id": tokenizer.eos_id, "bos_id": tokenizer.bos_id, "pad_id": tokenizer.pad_id}
+    known = {name: value for name, value in ids.items() if value is not None}
+    return replace(words, vocab_size=tokenizer.vocab_size, **known)
+
+
+def _own_config(recipe: DualEncoderRecipe, system: System) -> Any:
+    if recipe.variant is not None:
+        if recipe.variant not in system.variants:
+            raise ConfigError(unknown_name("variant", recipe.variant, system.variants))
+        return system.variants[recipe.variant]
+    image = replace(
+        system.tiny.image,
+        width=recipe.width,
+        depth=recipe.depth,
+        num_heads=recipe.num_heads,
+        mlp_width=4 * recipe.width,
+        patch_size=(recipe.patch_size, recipe.patch_size),
+        image_size=(recipe.image_size, recipe.image_size),
+    )
+    text = replace(
+        system.tiny.text,
+        width=recipe.text_width,
+        depth=recipe.text_depth,
+        num_heads=recipe.text_heads,
+        mlp_width=4 * recipe.text_width,
+        context_length=recipe.context_length,
+    )
+    config = replace(system.tiny, image=image, text=text)
+    return replace(config, embedding_width=recipe.width) if system.name == "clip" else config
+
+
+def _take_tower(network: nn.Module, source: nn.Module, tower: str) -> None:
+    """Copy one tower's parameters, and the joint scale and bias, from another network."""
+    own, given = network.state_dict(), source.state_dict()
+    taken = [name for name in given if name.startswith((tower, "logit_"))]
+    for name in taken:
+        if own[name].shape != given[name].shape:
+            raise ConfigError(
+                f"{name} is {tuple(given[name].shape)} in the weights and "
+                f"{tuple(own[name].shape)} here: the two towers meet in spaces of different width"
+            )
+    network.load_state_dict({**own, **{name: given[name] for name in taken}})

@@ -1,0 +1,39 @@
+"""What a network can be asked for, by its role, and the sentence when it cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.core.errors import UnsupportedTaskError
+
+if TYPE_CHECKING:
+    from sightline.tasks.model import Model
+
+TASKS_OF_ROLE = {
+    "image encoder": ("embed",),
+    "dual encoder": ("embed", "similarity", "classify", "tag", "match", "retrieve", "ask"),
+}
+"""Task names as the command line and the catalogue spell them."""
+
+_NAMED = 4
+
+
+def cannot(model: Model, task: str, deed: str, instead: str = "") -> UnsupportedTaskError:
+    """The error for a task that the model cannot do: what it can, who can, what to do next.
+
+    Args:
+        model: the one that was asked.
+        task: the catalogue's name of the task.
+        deed: the verb phrase after "cannot".
+        instead: how to ask this model, where there is a way.
+    """
+    from sightline.hub.catalogue import DEFAULTS, models_for
+
+    able_models = [entry.name for entry in models_for(task) if entry.name != model.name]
+    names = sorted(able_models, key=lambda name: name != DEFAULTS.get(task))  # the default first
+    able = f"it can {', '.join(model.tasks)}" if model.tasks else "it can do no task"
+    who = "models which can: " + ", ".join(names[:_NAMED]) if names else (
+        f"no model of this version can {deed}"
+    )  # fmt: skip
+    ways = "; ".join(part for part in (instead, able, who) if part)
+    return UnsupportedTaskError(f"{model.name} ({model.system.role}) cannot {deed}: {ways}")

@@ -1,0 +1,162 @@
+"""Pictures and sentences to unit vectors.
+
+What a vector is, by the role of the network: a dual encoder gives its projected embedding; an image
+encoder gives what its checkpoint pools (for ViT the class token after the final norm), divided by
+its length. Vectors of different models, or of a picture and a sentence of an image encoder, are
+not comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from sightline.tasks.batching import (
+    Failed,
+    OnError,
+    as_sources,
+    as_texts,
+    check_batching,
+    chunks,
+    decoding_threads,
+    in_batches,
+    prepared,
+    source_name,
+    split_failures,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sightline.tasks.model import Model
+
+TEXTS_AT_ONCE = 64
+
+
+class Embedded(NamedTuple):
+    """Vectors of the sources that could be read."""
+
+    vectors: Tensor
+    """float32[N, D], unit length."""
+    places: list[int]
+    """Where each row stood among the sources."""
+    failed: list[Failed]
+
+
+def embed_images(model: Model, images: Any, batch_size: int = 32) -> Tensor:
+    """Unit vectors float32[N, D] of one picture or many; the first that cannot be read raises.
+
+    Raises:
+        ImageError: a picture that cannot be read, named.
+        ConfigError: a batch size below one.
+    """
+    rows = list(embed_each(model, as_sources(images), batch_size, "raise"))
+    return _stacked(model, [row for row in rows if not isinstance(row, Failed)])
+
+
+def embed_readable(model: Model, images: Iterable[Any], batch_size: int = 32) -> Embedded:
+    """Unit vectors of every picture that can be read, and the names of the others."""
+    rows, places, failed = split_failures(
+        embed_each(model, as_sources(images), batch_size, "collect")
+    )
+    return Embedded(_stacked(model, rows), places, failed)
+
+
+def embed_each(
+    model: Model, sources: Iterable[Any], batch_size: int = 32, on_error: OnError = "raise"
+) -> Iterator[Tensor | Failed]:
+    """One float32[D] (or `Failed`) per source, in order, while later ones are being decoded.
+
+    Raises:
+        ImageError: with `on_error="raise"`, a picture that cannot be read.
+    """
+    check_batching(batch_size, on_error)
+    rows = prepared(
+        sources,
+        lambda source, place: _pixels(model, source, place),
+        ahead=2 * batch_size,
+        threads=decoding_threads(model.device),
+    )
+    return in_batches(rows, lambda pixels: _encode_pixels(model, pixels), batch_size, on_error)
+
+
+def embed_texts(model: Model, texts: Any) -> Tensor:
+    """Unit vectors float32[N, D] of one sentence or many.
+
+    Raises:
+        UnsupportedTaskError: the model reads no text.
+        InputError: something that is not a string.
+    """
+    model.require_role("dual encoder", "similarity", "read text")
+    listed = as_texts(texts)
+    if not listed:
+        return torch.empty(0, embedding_width(model))
+    return torch.cat([_encode_texts(model, part) for part in chunks(listed, TEXTS_AT_ONCE)])
+
+
+def embedding_width(model: Model) -> int:
+    """D, found by embedding one blank picture."""
+    return int(
+        _encode_pixels(model, _pixels(model, np.zeros((8, 8, 3), np.uint8), 0)[None]).size(1)
+    )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; afterwards every module is in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _pixels(model: Model, source: Any, place: int) -> Tensor:
+    """One picture, read and prepared as the checkpoint wants it: float32[3, h, w]."""
+    from sightline.inputs.images import read_image
+
+    named = isinstance(source, str) or hasattr(source, "__fspath__")
+    picture = read_image(source, name=None if named else source_name(source, place))
+    pixels: Tensor = model.processor.images([picture])[0]
+    return pixels
+
+
+def _encode_pixels(model: Model, pixels: Tensor) -> Tensor:
+    """float32[B, 3, h, w] to unit float32[B, D] on the CPU, free of inference mode."""
+    with evaluating(model.network):
+        pixels = pixels.to(model.device)
+        if model.system.role == "dual encoder":
+            vectors = model.network.encode_images(pixels)
+        else:
+            vectors = model.network(pixels).pooled
+        unit = normalize(vectors.float(), dim=-1)
+    return _plain(unit)
+
+
+def _encode_texts(model: Model, texts: Sequence[str]) -> Tensor:
+    batch = model.processor.texts(list(texts))
+    with evaluating(model.network):
+        vectors = model.network.encode_texts(
+            batch.ids.to(model.device), batch.mask.to(model.device)
+        )
+        unit = normalize(vectors.float(), dim=-1)
+    return _plain(unit)
+
+
+def _plain(vectors: Tensor) -> Tensor:
+    # Tensors of inference mode cannot be saved for a backward pass: a head trained on
+    # embeddings would fail. A copy made outside of it can.
+    return vectors.clone().cpu()
+
+
+def _stacked(model: Model, rows: list[Tensor]) -> Tensor:
+    return torch.stack(rows) if rows else torch.empty(0, embedding_width(model))

@@ -1,0 +1,211 @@
+"""The object that `sightline.load` returns: a method per task, leading to the task's file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sightline.tasks import ask as asking
+from sightline.tasks import classify as classifying
+from sightline.tasks import embed as embedding
+from sightline.tasks import match as matching
+from sightline.tasks import tag as tagging
+from sightline.tasks.abilities import TASKS_OF_ROLE, cannot
+from sightline.tasks.batching import Failed, is_single
+from sightline.tasks.prompted import PromptCache
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+    from sightline.core.interfaces import System
+    from sightline.core.outputs import Detection, Label, Segment
+    from sightline.hub.load import Loaded
+
+Answer = TypeVar("Answer")
+
+
+def load(
+    name: str | os.PathLike[str],
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    adapter: str | None = None,
+    quantize: str | None = None,
+    allow_pickle: bool = False,
+) -> Model:
+    """A model by hub id, known name, bundled name or folder, ready to be asked.
+
+    Args:
+        name: "google/siglip2-base-patch16-224", "ViT-B/32", "park-siglip" or a folder.
+        device: "auto" takes a GPU where there is one.
+        dtype: type of linear layers and convolutions; "auto" is never slower than float32.
+        revision: branch, tag or commit on the hub.
+        adapter: weights of an adapter, put on top.
+        quantize: how to store the weights of linear layers in fewer bits.
+        allow_pickle: also read `.bin` weights, with torch's tensors-only reader.
+
+    Raises:
+        HubError: the model could not be fetched; the subclass says why.
+        CheckpointError: its files do not fit together.
+        ConfigError: a device or dtype that does not exist here.
+    """
+    from sightline.hub.load import load_checkpoint
+
+    return Model(
+        load_checkpoint(
+            name, device, dtype, revision=revision, adapter=adapter, quantize=quantize,
+            allow_pickle=allow_pickle,
+        )
+    )  # fmt: skip
+
+
+class Model:
+    """A loaded network with its preprocessing, behind one method per task.
+
+    A picture is a path, an http(s) address, bytes, a PIL image or uint8[H, W, 3]. A list (or any
+    other stream) of pictures gives a list of answers. Tensors come back on the CPU, detached.
+    A method that this model cannot do raises `UnsupportedTaskError` and names models which can.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.name = loaded.name
+        self.revision = loaded.revision
+        self.folder = loaded.folder
+        self.system: System = loaded.system
+        self.config = loaded.config
+        self.network = cast(Any, loaded.network)  # its role is checked by the task, not by type
+        self.processor = loaded.processor
+        self.device: torch.device = loaded.device
+        self.dtype: torch.dtype = loaded.dtype
+        self.bundled = loaded.bundled
+        self.domain = loaded.domain
+        """What the weights know, where that is little ("drawn parks"); None for the open world."""
+        self.prompts = PromptCache()
+
+    def __repr__(self) -> str:
+        return f"<sightline.Model {self.name} ({self.system.name}) on {self.device}>"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What this model can be asked for."""
+        return TASKS_OF_ROLE.get(self.system.role, ())
+
+    def embed_images(self, images: Any, batch_size: int = 32) -> Tensor:
+        """Unit vectors float32[N, D] of one picture or many; one picture gives [1, D]."""
+        return embedding.embed_images(self, images, batch_size)
+
+    def embed_texts(self, texts: str | Iterable[str]) -> Tensor:
+        """Unit vectors float32[N, D] of one sentence or many, in the space of the pictures."""
+        return embedding.embed_texts(self, texts)
+
+    def similarity(self, images: Any, texts: str | Iterable[str]) -> Tensor:
+        """Logits float32[N, M]: scale * cosine + bias for each picture and each text."""
+        return matching.similarity(self, images, texts)
+
+    def classify(
+        self, image: Any, labels: Iterable[str], templates: str | Iterable[str] | None = None
+    ) -> Any:
+        """Every label with its score, best first: [Label]; a list of them for a list of pictures.
+
+        Softmax over the labels where the system was trained so (CLIP), an independent sigmoid for
+        each otherwise (SigLIP). Several templates are averaged; None takes the system's own.
+        """
+        return self._answers(image, classifying.classify_each(self, image, labels, templates))
+
+    def tag(
+        self, image: Any, vocabulary: Iterable[str] | None = None, threshold: float | None = None
+    ) -> Any:
+        """The words that fit, best first: [Label]; a list of them for a list of pictures.
+
+        Each word is scored on its own. None takes the built-in vocabulary of everyday words and
+        the threshold of `tasks.tag.THRESHOLDS`.
+        """
+        return self._answers(image, tagging.tag_each(self, image, vocabulary, threshold))
+
+    def match(self, image: Any, texts: str | Iterable[str]) -> Any:
+        """Probability float32[N] that each text describes the picture; a list for a list.
+
+        For systems without a probability of their own (CLIP): against prompts that claim nothing,
+        see `tasks.scores`.
+        """
+        return self._answers(image, matching.match_each(self, image, texts))
+
+    def ask(
+        self, image: Any, question: str, choices: Iterable[str] | None = None, **options: Any
+    ) -> Any:
+        """The answer to a question about a picture: str; a list of them for a list of pictures.
+
+        A dual encoder can only score, so it needs `choices` and returns the one that fits best;
+        `tasks.ask.score_choices` gives all the scores. Generation options change nothing then.
+        """
+        asking.check_options(options)
+        if choices is None:
+            raise cannot(self, "chat", "answer freely", "pass choices=[...] to let it choose")
+        ranked = asking.score_choices(self, image, question, choices)
+        return self._answers(image, (row if isinstance(row, Failed) else row[0].label
+                                     for row in ranked))  # fmt: skip
+
+    def caption(self, image: Any, prompt: str | None = None, **options: Any) -> Any:
+        """A sentence about the picture."""
+        raise cannot(self, "caption", "write captions")
+
+    def chat(self, messages: Any, stream: bool = False, **options: Any) -> Any:
+        """The next turn of a conversation with pictures."""
+        raise cannot(self, "chat", "hold a conversation")
+
+    def logprob(self, image: Any, prompt: str, texts: str | Iterable[str]) -> Tensor:
+        """Log-likelihood float32[N] of each text after the picture and the prompt."""
+        raise cannot(self, "logprob", "give the likelihood of a text")
+
+    def detect(self, image: Any, queries: Iterable[str] | None = None) -> list[Detection]:
+        """Named boxes."""
+        raise cannot(self, "detect", "find boxes")
+
+    def segment(self, image: Any, queries: Iterable[str] | None = None) -> list[Segment]:
+        """Named masks."""
+        raise cannot(self, "segment", "cut out masks")
+
+    def draw(
+        self, prompt: str, seed: int = 0, steps: int | None = None, guidance: float | None = None,
+        sampler: str | None = None, size: Any = None, negative: str | None = None,
+        image: Any = None, mask: Any = None, strength: float | None = None, latents: Any = None,
+        count: int = 1,
+    ) -> Image.Image:  # fmt: skip
+        """A picture from a sentence."""
+        raise cannot(self, "draw", "draw pictures")
+
+    def upscale(self, image: Any, prompt: str | None = None, seed: int = 0) -> Image.Image:
+        """The same picture with more pixels."""
+        raise cannot(self, "upscale", "enlarge pictures")
+
+    def fill(self, image: Any, mask: Any) -> Image.Image:
+        """The picture with its masked patches predicted."""
+        raise cannot(self, "fill", "fill in pictures")
+
+    def fill_text(self, text: str, image: Any = None) -> list[Label]:
+        """Candidates for a masked word."""
+        raise cannot(self, "fill_text", "fill in words")
+
+    def explain(self, image: Any, text: str, method: str | None = None) -> np.ndarray:
+        """How much each pixel spoke for the text."""
+        raise cannot(self, "explain", "explain its scores")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model in the layout that transformers loads."""
+        from sightline.hub.save import save_checkpoint
+
+        save_checkpoint(self.network, self.processor, self.config, self.system, folder)
+
+    def require_role(self, role: str, task: str, deed: str) -> None:
+        """Raises `UnsupportedTaskError` unless the network plays this role."""
+        if self.system.role != role:
+            raise cannot(self, task, deed)
+
+    def _answers(self, images: Any, answers: Iterator[Answer | Failed]) -> Answer | list[Answer]:
+        """A list in is a list out; one picture gives its answer bare."""
+        listed = [answer for answer in answers if not isinstance(answer, Failed)]
+        return listed[0] if is_single(images) else listed
