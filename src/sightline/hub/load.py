@@ -1,0 +1,212 @@
+"""From a name to a network with its weights and its preprocessing.
+
+Built on the meta device, then each weight is taken from the mapped file in the number type where it
+will live: the memory of a load is the memory of the network. Every tensor must fit, by name and by
+shape. Nothing of a folder is executed: JSON and safetensors are read, code is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.core.devices import choose_device, choose_dtype
+from sightline.core.errors import CheckpointError, ConfigError, UnsupportedTaskError
+from sightline.hub.bundled import DRAWN_PARKS, read_card
+from sightline.hub.configuration import read_config_json
+from sightline.hub.environment import converted_folder
+from sightline.hub.keys import check_state, own_state
+from sightline.hub.names import Place, resolve
+from sightline.hub.weights import read_weights
+from sightline.models.table import SYSTEMS, system, system_for
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from sightline.core.interfaces import System
+    from sightline.inputs.processors import Processor
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass
+class Loaded:
+    """A network that is ready to answer, and all that its folder says about it."""
+
+    network: nn.Module
+    processor: Processor
+    config: Any
+    """The system's own frozen config."""
+    system: System
+    name: str
+    """The hub id, bundled name or folder that the weights came from."""
+    revision: str | None
+    """The commit of a hub model."""
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype
+    """Number type of linears and convolutions."""
+    bundled: bool
+    domain: str | None
+    """What the model knows, where that is narrow: "drawn parks"."""
+
+
+def load_checkpoint(
+    name: str | os.PathLike[str],
+    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    adapter: str | None = None,
+    quantize: str | None = None,
+    allow_pickle: bool = False,
+) -> Loaded:
+    """Load a model by folder, bundled name, known name ("ViT-B/32") or hub id ("org/name").
+
+    Args:
+        name: searched in this order: an existing folder, a bundled model, a known name, the hub.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: number type of linears and convolutions; "auto" is bfloat16 where the device is fast
+            in it. Everything else stays float32.
+        revision: branch, tag or commit of a hub model.
+        adapter: not readable yet.
+        quantize: not available yet.
+        allow_pickle: open weights that exist only as a pickle, as tensors only.
+
+    Raises:
+        HubError: and its kin, when a hub model cannot be fetched.
+        CheckpointError: files that are broken, hostile or do not fit the network.
+        ConfigError: an unknown device, dtype or combination.
+        UnsupportedTaskError: `adapter` or `quantize`.
+    """
+    _refuse_unsupported(adapter, quantize)
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    place = resolve(os.fspath(name))
+    if place.folder is None:
+        from sightline.hub.download import download
+
+        folder = download(place.name, revision, allow_pickle=allow_pickle)
+    else:
+        if revision is not None:
+            raise ConfigError(f"revision {revision!r} belongs to hub models; {name} is a folder")
+        folder = place.folder
+    return _load_folder(folder, place, chosen_device, chosen_dtype, allow_pickle)
+
+
+def _load_folder(
+    folder: Path, place: Place, device: torch.device, dtype: torch.dtype, allow_pickle: bool
+) -> Loaded:
+    from sightline.inputs.processors import Processor
+
+    published = read_config_json(folder)
+    entry = _system(folder, published)
+    config, network = _build(folder, entry, published)
+    weights = read_weights(folder, allow_pickle=allow_pickle, cache=converted_folder())
+    state = own_state(entry.read_state, weights, str(folder))
+    check_state(network, state, str(folder), entry.name)
+    _fill(network, state, device, dtype)
+    _fill_computed_buffers(network, entry, config, device)
+    words = entry.text(config) if entry.text is not None else None
+    processor = Processor.load(folder, entry.preprocessing(config), words)
+    domain = read_card(folder).get("domain", DRAWN_PARKS if place.bundled else None)
+    return Loaded(
+        network=network.eval().requires_grad_(False),
+        processor=processor,
+        config=config,
+        system=entry,
+        name=place.name,
+        revision=folder.name if _COMMIT.fullmatch(folder.name) else None,
+        folder=folder,
+        device=device,
+        dtype=dtype,
+        bundled=place.bundled,
+        domain=domain if isinstance(domain, str) else None,
+    )
+
+
+def _system(folder: Path, published: Mapping[str, Any]) -> System:
+    """The system that reads this configuration; half models and foreign code get their sentence."""
+    kind = published.get("model_type")
+    whole = {kind for name in SYSTEMS for kind in system(name).model_types}
+    for part, word in (("_vision_model", "picture"), ("_text_model", "text")):
+        if isinstance(kind, str) and kind.endswith(part) and kind.removesuffix(part) in whole:
+            raise CheckpointError(
+                f"{folder} holds only the {word} half of a {kind.removesuffix(part)} model "
+                f"(model_type {kind!r}): fetch the whole one"
+            )
+    try:
+        return system_for(published)
+    except CheckpointError as error:
+        code = "; the code it brings (auto_map) is never run" if "auto_map" in published else ""
+        raise CheckpointError(f"{folder}: {error}{code}") from None
+
+
+def _build(folder: Path, system: System, published: Mapping[str, Any]) -> tuple[Any, nn.Module]:
+    """Config and network, the latter without memory."""
+    import torch
+
+    try:
+        config = system.read_config(published)
+        with torch.device("meta"):
+            return config, system.build(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, KeyError, AssertionError) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise CheckpointError(
+            f"{folder}: config.json describes no network that can be built ({reason})"
+        ) from None
+
+
+def _fill(
+    network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> None:
+    """Put the weights in place, each read once and converted straight to its final type."""
+    from sightline.nn.precision import lower
+
+    lower(network, dtype)
+    # bfloat16 and float16 files are widened wherever the network keeps float32. A copy even where
+    # nothing changes: mapped tensors lie at odd addresses, which changes the last bits of products,
+    # and a file that somebody truncates would take the process with it.
+    final = {
+        name: state[name].to(device=device, dtype=expected.dtype, copy=True)
+        for name, expected in network.state_dict().items()
+    }
+    network.load_state_dict(final, strict=True, assign=True)
+
+
+def _fill_computed_buffers(
+    network: nn.Module, system: System, config: Any, device: torch.device
+) -> None:
+    """Give buffers that no file holds the values that their constructor computes.
+
+    Only a build with memory knows them; systems without such buffers do not pay for it.
+    """
+    import torch
+
+    empty = {name for name, buffer in network.named_buffers() if buffer.is_meta}
+    if not empty:
+        return
+    with torch.device("cpu"):
+        computed = dict(system.build(config).named_buffers())
+    for name in empty:
+        owner, _, own_name = name.rpartition(".")
+        network.get_submodule(owner)._buffers[own_name] = computed[name].to(device)
+
+
+def _refuse_unsupported(adapter: str | None, quantize: str | None) -> None:
+    if adapter is not None:
+        raise UnsupportedTaskError(
+            f"adapter {adapter!r}: this version loads whole checkpoints only; merge the adapter "
+            "into its base model and load that folder"
+        )
+    if quantize is not None:
+        raise UnsupportedTaskError(
+            f"quantize {quantize!r}: this version computes in float32, bfloat16 or float16; choose "
+            "one with dtype"
+        )

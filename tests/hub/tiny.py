@@ -1,0 +1,51 @@
+"""Tiny models of every system, with weights drawn anew and a vocabulary of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.core.interfaces import System
+from sightline.hub.save import save_checkpoint
+from sightline.inputs.preprocessing import ImageProcessor
+from sightline.inputs.processors import Processor
+from sightline.inputs.vocabulary import train_vocabulary
+from sightline.models.table import system
+
+WORDS = ["a red ball on the grass", "a blue car beside a tree", "two ducks in the water"]
+
+
+def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter anew, so that defaults of 0 and 1 hide nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+        parameter.data = centre + spread * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+def tiny(name: str) -> tuple[System, Any, nn.Module, Processor]:
+    """The system, its tiny config (its vocabulary as large as the tokenizer's), network, inputs."""
+    entry = system(name)
+    config, words = entry.tiny, None
+    if entry.text is not None:
+        rules = "clip" if name == "clip" else "siglip"
+        words = train_vocabulary(WORDS, 640, rules, max_length=config.text.context_length)
+        text = replace(config.text, vocab_size=words.vocab_size, eos_id=words.eos_id)
+        if name == "clip":
+            text = replace(text, bos_id=words.bos_id)
+        config = replace(config, text=text)
+    processor = Processor(ImageProcessor(entry.preprocessing(config)), words)
+    return entry, config, randomise(entry.build(config)), processor
+
+
+def tiny_folder(name: str, folder: Path, **options: Any) -> nn.Module:
+    """Save a tiny model; returns the network that was saved."""
+    entry, config, network, processor = tiny(name)
+    save_checkpoint(network, processor, config, entry, folder, **options)
+    return network
