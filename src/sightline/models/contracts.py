@@ -65,6 +65,7 @@ def learns_everywhere(system: System) -> None:
     assert not broken, f"gradients of {broken} are not finite"
 
 
+@torch.no_grad()
 def row_equals_batch_of_one(system: System) -> None:
     """A picture or a sentence gets the same answer alone and in a batch (within 1e-5)."""
     network = _network(system)
@@ -75,6 +76,7 @@ def row_equals_batch_of_one(system: System) -> None:
         assert gap <= 1e-5 * max(1.0, float(together.abs().max())), f"differs by {gap:.2g}"
 
 
+@torch.no_grad()
 def bfloat16_is_near(system: System) -> None:
     """Lowered weights move no embedding below cosine 0.9995 or by more than 2^-6 of the largest.
 

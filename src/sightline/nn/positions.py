@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sightline.core.errors import ConfigError
 from sightline.nn.norms import at_least_float32
 
 
@@ -29,6 +30,28 @@ class GridPositions(nn.Module):
             return self.table
         patches = resample_grid(self.table[self.prefix :], self.grid, grid)
         return torch.cat([self.table[: self.prefix], patches])  # [P D]
+
+
+def sincos_grid(
+    grid: tuple[int, int], width: int, longest: float = 10000.0
+) -> Float[Tensor, "P D"]:
+    """Fixed sines and cosines of column and row (Chen et al. 2021, arXiv:2104.02057, section 4).
+
+    Four equal parts: sin and cos of the column, sin and cos of the row, at geometric wavelengths
+    from 2 pi to 2 pi `longest`. Neighbours are alike from the start, which a learned table has to
+    find out first.
+
+    Raises:
+        ConfigError: a width that four does not divide, or below 8.
+    """
+    if width % 4 or width < 8:
+        raise ConfigError(
+            f"width {width}: sine and cosine positions need a multiple of 4 from 8 on"
+        )
+    omega = longest ** -(torch.arange(width // 4) / (width // 4 - 1))  # [D/4]
+    rows, columns = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
+    x, y = columns.flatten()[:, None] * omega, rows.flatten()[:, None] * omega  # [P D/4]
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)  # [P D]
 
 
 def resample_grid(

@@ -50,6 +50,8 @@ class DualEncoderRecipe:
     text_heads: int = 4
     context_length: int = 32
     vocab_size: int = 1000
+    positions: str = "sincos"
+    """What the image positions start from: "sincos", or "normal" noise."""
     init: str | None = None
     """Weights for both towers: hub id, known name, bundled name or folder."""
     init_image: str | None = None
@@ -93,6 +95,8 @@ class DualEncoderRecipe:
     def __post_init__(self) -> None:
         if self.init and (self.init_image or self.init_text):
             raise ConfigError("init gives both towers: use init, or init_image and init_text")
+        if self.positions not in ("sincos", "normal"):
+            raise ConfigError(f"positions {self.positions!r}: use sincos or normal")
         if self.objective not in (None, "softmax", "sigmoid"):
             raise ConfigError(f"objective {self.objective!r}: use softmax or sigmoid")
         if not 0 < self.crop <= 1 or not 0 < self.test_share < 1 or not 0 <= self.warmup <= 1:

@@ -42,6 +42,7 @@ ONE_OBJECT = 0.5
 """Share of training scenes with a single object."""
 PROMPTED = 0.5
 """Share of those whose sentence is a prompt instead of a caption."""
+BACKGROUND_WEIGHT = 0.2
 PROMPTS = ("This is a photo of {}.", "a photo of {}.", "{}.", "{}", "there is {} here.")
 
 
@@ -178,7 +179,9 @@ def taught_step(teaching: float) -> Step:
 
 
 def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
-    """Cross-entropy over all patches, and the share right among those an object covers.
+    """Cross-entropy of the patches, and the share right among those an object covers.
+
+    Three patches of four are background, which is soon known; it counts a fifth.
 
     Args:
         logits: float[B, P, names + 1], the last one for background.
@@ -189,7 +192,9 @@ def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
     flat = logits.flatten(0, 1)  # [B*P names+1]
     covered = target != background
     right = (flat.argmax(dim=-1) == target)[covered].float().mean()
-    return F.cross_entropy(flat, target), right.item()
+    weight = torch.ones(background + 1, device=flat.device)
+    weight[background] = BACKGROUND_WEIGHT
+    return F.cross_entropy(flat, target, weight), right.item()
 
 
 def park_scores(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, float]:

@@ -14,6 +14,7 @@ from sightline.inputs.preprocessing import ImageProcessor
 from sightline.inputs.processors import Processor
 from sightline.inputs.vocabulary import train_vocabulary
 from sightline.models.table import system as find_system
+from sightline.nn.positions import GridPositions, sincos_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,8 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = system.build(config)
+    if recipe.positions == "sincos":
+        _start_positions(network)
     for loaded, tower in ((text, "text"), (image, "image")):
         if loaded is not None:
             _take_tower(network, loaded.network, tower)
@@ -158,6 +161,13 @@ def _own_config(recipe: DualEncoderRecipe, system: System) -> Any:
     )
     config = replace(system.tiny, image=image, text=text)
     return replace(config, embedding_width=recipe.width) if system.name == "clip" else config
+
+
+def _start_positions(network: nn.Module) -> None:
+    """Sines and cosines as the first values of the image tower's learned positions."""
+    positions: GridPositions = network.image.positions  # type: ignore[union-attr,assignment]
+    table = positions.table.data
+    table[positions.prefix :] = sincos_grid(positions.grid, table.shape[1])
 
 
 def _take_tower(network: nn.Module, source: nn.Module, tower: str) -> None:

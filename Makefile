@@ -1,0 +1,55 @@
+# The same few commands for people and for CI. A new machine needs Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow install fix check docs build bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Sightline needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,train,check]'
+	touch $@
+
+install: $(VENV)/.installed  ## the environment, with everything that tests and checks need
+
+demo: install  ## the first minute: bundled models at work, one report in demo-out/
+	$(BIN)/sightline demo --out demo-out
+
+test: install  ## the default tests
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the longer ones: training to the promised scores
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+fix: install  ## format, and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: install  ## format, lint, types, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell src tests docs *.md
+
+docs: install  ## the site in docs/_site
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/build.py
+	$(BIN)/mkdocs build --strict --quiet
+
+build: install  ## wheel and source distribution in dist/
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+
+bench: install  ## speed against the peers, side by side
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/sightline bench embed
+
+clean:
+	rm -rf $(VENV) build dist demo-out docs/_site .pytest_cache .mypy_cache .ruff_cache
