@@ -1,0 +1,133 @@
+"""A small vocabulary from a collection of texts, for models that are trained here.
+
+Frequent words become one token, rare ones are spelled; the result is saved as a tokenizer.json
+that transformers reads too.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.inputs.subwords import SubwordTokenizer, clip_backend
+from sightline.inputs.tokenizer_files import TokenizerFiles
+from sightline.inputs.tokenizers import Padding, TextSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Rules = Literal["siglip", "clip"]
+
+_CLIP = {
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+}
+_SIGLIP = {"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def train_vocabulary(
+    texts: Iterable[str],
+    size: int,
+    rules: Rules = "siglip",
+    max_length: int = 16,
+    keep_punctuation: bool = False,
+) -> SubwordTokenizer:
+    """Learn byte pairs (Sennrich et al. 2016, arXiv 1508.07909) from texts, lower-cased.
+
+    "siglip": every text ends in </s> (id 1) and is filled with it to `max_length`; <unk> is 2.
+    "clip": <|startoftext|> and <|endoftext|> frame the text; they have the two highest ids, so
+    that pooling at the largest id and at the end token agree. Equal texts give equal vocabularies.
+
+    Args:
+        size: ids at most; fewer where the texts hold no more pairs.
+        keep_punctuation: by default it is removed for "siglip"; "clip" always keeps it.
+
+    Raises:
+        ConfigError: unknown rules, or a size below the alphabet.
+    """
+    if rules not in get_args(Rules):
+        raise ConfigError(unknown_name("rules", rules, get_args(Rules)))
+    least = 600 if rules == "clip" else 64
+    if size < least:
+        raise ConfigError(f"a vocabulary of {size} ids: {rules!r} needs at least {least}")
+    config: dict[str, Any] = {"model_max_length": max_length, "padding_side": "right"}
+    if rules == "clip":
+        backend, special = _clip(texts, size), _CLIP
+        config["tokenizer_class"] = "CLIPTokenizer"
+    else:
+        backend, special = _siglip(texts, size, keep_punctuation), _SIGLIP
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    padding: Padding = "max_length" if rules == "siglip" else "longest"
+    spec = TextSpec(max_length=max_length, padding=padding)
+    files = TokenizerFiles(Path(), {**config, **special}, dict(special))
+    return SubwordTokenizer(backend, files, spec)
+
+
+def _siglip(texts: Iterable[str], size: int, keep_punctuation: bool) -> Tokenizer:
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
+
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    steps: list[Any] = [normalizers.NFKC(), normalizers.Lowercase()]
+    if not keep_punctuation:
+        marks = "".join("\\" + mark for mark in string.punctuation)
+        steps.append(normalizers.Replace(Regex(f"[{marks}]"), ""))
+    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    backend.normalizer = normalizers.Sequence(steps)
+    split: list[Any] = [pre_tokenizers.Metaspace(prepend_scheme="always")]
+    if keep_punctuation:
+        split.append(pre_tokenizers.Punctuation())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(split)
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    letters = string.ascii_lowercase + string.digits
+    letters += string.punctuation if keep_punctuation else ""
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        initial_alphabet=[*letters, "\u2581"],
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return backend
+
+
+def _clip(texts: Iterable[str], size: int) -> Tokenizer:
+    from tokenizers import AddedToken, pre_tokenizers, trainers
+
+    start, end = _CLIP["bos_token"], _CLIP["eos_token"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = clip_backend({start: 0, end: 1}, [], _CLIP)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 2,
+        initial_alphabet=alphabet,
+        # Listed, because the trainer would number them in no fixed order, and pairs after them.
+        special_tokens=[letter + "</w>" for letter in alphabet],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    model = json.loads(backend.to_str())["model"]
+    vocabulary: dict[str, int] = model["vocab"]
+    for token in (start, end):
+        vocabulary[token] = len(vocabulary)
+    merges = [(left, right) for left, right in model["merges"]]
+    backend = clip_backend(vocabulary, merges, _CLIP)
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in (start, end)])
+    return backend

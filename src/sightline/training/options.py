@@ -1,0 +1,63 @@
+"""Settings of a run that belong neither to the model nor to a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sightline.core.errors import ConfigError, unknown_name
+
+AUTOCAST = ("off", "bfloat16", "auto")
+
+
+class Progress(Protocol):
+    """Draws how far a run is; called after every step."""
+
+    def update(
+        self,
+        step: int,
+        total: int,
+        loss: float,
+        pictures_per_second: float,
+        seconds_left: float,
+        /,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Everything about a run that belongs neither to the model nor to a stage."""
+
+    seed: int = 0
+    accumulate: int = 1
+    """Micro-batches per optimiser step."""
+    autocast: str = "off"
+    """"off", "bfloat16", or "auto": bfloat16 where the device multiplies it in hardware. The
+    backward pass of a step runs outside it."""
+    ema: float | None = None
+    """Decay of the average of the weights that is evaluated and saved as the model."""
+    eval_every: int | None = None
+    """Steps; the end is always evaluated."""
+    save_every: int | None = 500
+    """Steps; a better score, a stop and the end always save."""
+    log_every: int = 1
+    """Steps that one line of the log averages over."""
+    keep: int = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
+    minutes: float | None = None
+    """Stop with a checkpoint after this much time, that of earlier resumptions included."""
+    compile: bool = False
+    plot: bool = True
+    """Draw curves.png, where matplotlib is installed."""
+    allow_changes: bool = False
+    """Go on from a checkpoint although the settings have changed."""
+
+    def __post_init__(self) -> None:
+        if self.autocast not in AUTOCAST:
+            raise ConfigError(unknown_name("autocast", self.autocast, AUTOCAST))
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ConfigError(f"ema {self.ema} is not a decay: use 0 <= ema < 1, or None")
+        for name in ("accumulate", "log_every", "keep", "eval_every", "save_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value} must be at least 1")

@@ -1,0 +1,64 @@
+"""Whether a resumed run has the settings that it was started with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.core.errors import ConfigError
+
+HARMLESS = frozenset(
+    "out minutes save_every eval_every log_every keep plot resume allow_changes device workers "
+    "progress".split()
+)
+"""Names that may differ at any depth: they change no weight."""
+
+
+def as_json(value: Any) -> Any:
+    """The value as JSON would give it back; paths and other objects become their text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], out: object) -> None:
+    """Compare the settings of the checkpoint with those of the run that would go on from it.
+
+    Raises:
+        ConfigError: they differ in what matters, with a list of - old and + new lines.
+    """
+    lines = changes(before, now)
+    if lines:
+        raise ConfigError(
+            f"the run in {out} was started with other settings:\n"
+            + "\n".join(lines)
+            + "\nUse these again, choose another folder, or set allow_changes=True to go on with "
+            "the new ones"
+        )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Lines "- name = old" and "+ name = new" for every setting that matters and differs."""
+    old, new = _flat(before), _flat(now)
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name, ...) == new.get(name, ...):
+            continue
+        if name in old:
+            lines.append(f"- {name} = {old[name]!r}")
+        if name in new:
+            lines.append(f"+ {name} = {new[name]!r}")
+    return lines
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = [(f"{prefix}.{k}" if prefix else str(k), v) for k, v in value.items()
+                 if k not in HARMLESS]  # fmt: skip
+    elif isinstance(value, list):
+        items = [(f"{prefix}[{i}]", v) for i, v in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, inner in items:
+        flat |= _flat(inner, name)
+    return flat
