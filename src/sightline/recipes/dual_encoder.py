@@ -21,6 +21,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.loader import Loader
 from sightline.data.records import Record
 from sightline.inputs.images import read_image
+from sightline.inputs.prompts import fill
 from sightline.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from sightline.training.accumulation import Step, StepResult, cached_contrastive
 from sightline.training.stages import NO_DECAY, Group, Stage
@@ -77,6 +78,9 @@ class DualEncoderRecipe:
     ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that do not learn: image.*"""
+    template_share: float = 0.2
+    """Share of sentences put into the system's own classification prompt, so that its words are not
+    foreign to a vocabulary learned from captions; 0 with `init` or `init_text`."""
     crop: float = 0.9
     """Smallest share of a picture's sides that a random crop keeps; 1 never crops."""
     autocast: str = "auto"
@@ -120,11 +124,23 @@ class PairBatch(NamedTuple):
 Sample = tuple[np.ndarray, str]
 
 
-def draw_sample(record: Record, generator: np.random.Generator, crop: float) -> Sample:
-    """One picture, perhaps cropped, with one of its captions."""
-    pixels = read_image(record.image)
-    caption = record.captions[int(generator.integers(len(record.captions)))]
-    return random_crop(pixels, generator, crop), caption
+def sentences_of(record: Record, template: str) -> tuple[str, ...]:
+    """The captions, or the prompt of the label where only a class is known."""
+    if record.captions or record.label is None:
+        return record.captions
+    return (fill(template, record.label),)
+
+
+def draw_sentence(
+    record: Record, generator: np.random.Generator, template: str, share: float
+) -> str:
+    """One of the sentences; a `share` of them, or of the labels, inside the prompt template."""
+    sentences = sentences_of(record, template)
+    sentence = sentences[int(generator.integers(len(sentences)))]
+    if generator.random() >= share:
+        return sentence
+    words = sentence if record.label is None or generator.random() < 0.5 else record.label
+    return fill(template, words.rstrip("."))
 
 
 def random_crop(pixels: np.ndarray, generator: np.random.Generator, smallest: float) -> np.ndarray:
@@ -138,20 +154,25 @@ def random_crop(pixels: np.ndarray, generator: np.random.Generator, smallest: fl
 
 
 def pair_loader(
-    records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe
+    records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe, template: str
 ) -> Loader[PairBatch]:
-    """Endless seeded batches of readable pictures with captions."""
-    usable = [record for record in records if record.captions]
+    """Endless seeded batches of readable pictures with sentences."""
+    usable = [record for record in records if sentences_of(record, template)]
     if not usable:
         raise DataError(
-            "no picture has a caption: contrastive training needs pictures with sentences "
-            "(a text file beside each picture, or a column named caption)"
+            "no picture has a caption or a class: contrastive training needs pictures with "
+            "sentences (a text file beside each picture, or a column named caption)"
         )
     if recipe.shuffle_captions:
         usable = _with_foreign_captions(usable, recipe.seed)
+    share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
+
+    def draw(record: Record, generator: np.random.Generator) -> Sample:
+        pixels = random_crop(read_image(record.image), generator, recipe.crop)
+        return pixels, draw_sentence(record, generator, template, share)
 
     def collate(samples: list[Sample]) -> PairBatch:
-        words = processor.texts([caption for _, caption in samples])
+        words = processor.texts([sentence for _, sentence in samples])
         return PairBatch(processor.images([pixels for pixels, _ in samples]), *words)
 
     return Loader(
@@ -160,7 +181,7 @@ def pair_loader(
         recipe.batch_size,
         seed=recipe.seed,
         workers=recipe.workers,
-        transform=lambda record, generator: draw_sample(record, generator, recipe.crop),
+        transform=draw,
     )
 
 
@@ -170,7 +191,10 @@ def _with_foreign_captions(records: Sequence[Record], seed: int) -> list[Record]
 
     order = np.random.default_rng(seed).permutation(len(records))
     taken = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
-    return [replace(r, captions=records[taken[i]].captions) for i, r in enumerate(records)]
+    return [
+        replace(record, captions=records[taken[i]].captions, label=records[taken[i]].label)
+        for i, record in enumerate(records)
+    ]
 
 
 def contrastive_step(objective: str, largest_scale: float | None) -> Step:

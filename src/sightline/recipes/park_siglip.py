@@ -30,7 +30,7 @@ from sightline.data.records import Dataset
 from sightline.nn.linear import Linear
 from sightline.nn.norms import unit_length
 from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps, pair_loss
-from sightline.recipes.run import PARK, Outcome, Plan, carry_out, test_scores
+from sightline.recipes.run import PARK, Outcome, Plan, carry_out, held_out_scores
 from sightline.recipes.towers import Start, start_from
 from sightline.training.accumulation import Step, StepResult, backward
 
@@ -55,11 +55,11 @@ class ParkSigLIPRecipe(DualEncoderRecipe):
     epochs: float = 1.0
     pictures: int = 320_000
     """Different scenes in an epoch; each is drawn once."""
-    lr: float = 1.5e-3
+    lr: float = 2.5e-3
     depth: int = 5
     text_depth: int = 2
     vocab_size: int = 400
-    teaching: float = 1.0
+    teaching: float = 2.0
     """Weight of the per-patch losses."""
     crop: float = 1.0
     eval_limit: int = 500
@@ -200,7 +200,7 @@ def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
 def park_scores(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, float]:
     """What the bundled model is judged by; kinds and phrases against all of them."""
     model = start.as_model("park-siglip", Path("."))
-    retrieved = test_scores(
+    retrieved = held_out_scores(
         start, Dataset(list(distinct(recipe.eval_limit)), name="park test"), recipe
     )
     found = {"retrieval": retrieved["retrieval"]}

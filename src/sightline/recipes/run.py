@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from sightline.core.errors import ConfigError
 from sightline.core.files import write_json
 from sightline.data.formats import open_dataset
 from sightline.data.park.records import ParkRecords
+from sightline.data.park.text import texts as park_texts
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.retrieval import retrieval
 from sightline.evaluation.zeroshot import zeroshot
+from sightline.inputs.prompts import fill
+from sightline.models.table import system as find_system
 from sightline.recipes.dual_encoder import (
     DualEncoderRecipe,
     contrastive_step,
@@ -26,6 +29,7 @@ from sightline.recipes.dual_encoder import (
     number_of_steps,
     objective_of,
     pair_loader,
+    sentences_of,
     settings_of,
     training_stage,
 )
@@ -81,11 +85,12 @@ def train_dual_encoder(
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
     training, test = splits(recipe)
-    start = start_from(recipe, (c for record in training for c in record.captions))
+    template = find_system(recipe.system).default_template or "{}"
+    start = start_from(recipe, _all_sentences(training, template))
     plan = Plan(
         start=start,
         network=start.network,
-        loader=pair_loader(training, start.processor, recipe),
+        loader=pair_loader(training, start.processor, recipe, template),
         step=contrastive_step(
             objective_of(recipe, start.system.score), largest_scale(recipe.system)
         ),
@@ -93,6 +98,18 @@ def train_dual_encoder(
         test=test,
     )
     return carry_out(recipe, plan, Path(out), minutes, progress)
+
+
+def _all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
+    """What a vocabulary is learned from: every sentence, and the words of the prompt."""
+    if isinstance(records, ParkRecords):  # no picture needs to be drawn for its words
+        yield from park_texts(seeds=range(3000))
+    else:
+        for record in records:
+            yield from sentences_of(record, template)
+            if record.label is not None:
+                yield fill(template, record.label)
+    yield fill(template, "")
 
 
 def splits(recipe: DualEncoderRecipe) -> tuple[Sequence[Record], Dataset]:
@@ -125,7 +142,7 @@ def carry_out(
 ) -> Outcome:
     """Score, train, score again, report; resumes where an earlier call in `out` stopped."""
     set_threads()
-    measure = scores or (lambda start: test_scores(start, plan.test, recipe))
+    measure = scores or (lambda start: held_out_scores(start, plan.test, recipe))
     before = _scores_before(out, plan.start, measure)
     first = "zeroshot" if "zeroshot" in before else next(iter(before))
     names = [name for name, _ in plan.network.named_parameters()]
@@ -167,7 +184,7 @@ def best_model(out: Path) -> Path:
     raise ConfigError(f"{out} holds no model: is it the folder of a run?")
 
 
-def test_scores(start: Start, test: Dataset, recipe: DualEncoderRecipe) -> dict[str, float]:
+def held_out_scores(start: Start, test: Dataset, recipe: DualEncoderRecipe) -> dict[str, float]:
     """Zero-shot accuracy where pictures have labels, and R@1 both ways where they have captions."""
     model = start.as_model(recipe.system, Path("."))
     limit = min(recipe.eval_limit, len(test))

@@ -167,7 +167,7 @@ def _start_positions(network: nn.Module) -> None:
     """Sines and cosines as the first values of the image tower's learned positions."""
     positions: GridPositions = network.image.positions  # type: ignore[union-attr,assignment]
     table = positions.table.data
-    table[positions.prefix :] = sincos_grid(positions.grid, table.shape[1])
+    table[positions.prefix :] = sincos_grid(positions.grid, table.shape[1], longest=100.0)
 
 
 def _take_tower(network: nn.Module, source: nn.Module, tower: str) -> None:

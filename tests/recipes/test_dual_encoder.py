@@ -1,0 +1,212 @@
+"""Runs of the contrastive recipes, small enough for seconds."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import sightline
+from sightline.core.errors import ConfigError, DataError
+from sightline.data.park.export import write
+from sightline.data.park.scenes import ParkScenes
+from sightline.data.records import Dataset, Record
+from sightline.recipes.dual_encoder import (
+    DualEncoderRecipe,
+    contrastive_step,
+    draw_sentence,
+    pair_loader,
+    random_crop,
+)
+from sightline.recipes.run import held_out_scores, splits, train_dual_encoder
+from sightline.recipes.table import RECIPES, find_recipe
+from sightline.recipes.towers import start_from
+
+SMALL = DualEncoderRecipe(
+    image_size=32, patch_size=16, width=16, depth=1, num_heads=2, text_width=16, text_depth=1,
+    text_heads=2, vocab_size=700, batch_size=8, steps=4, eval_limit=8, eval_every=4, workers=0,
+)  # fmt: skip
+CAPTIONS = ["a red bench.", "a blue tree.", "a green cat.", "two yellow boats."]
+
+
+@pytest.fixture(scope="module")
+def parks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parks") / "pictures"
+    write(ParkScenes("train", 0, 40, size=32), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def run(parks, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "out"
+    return train_dual_encoder(replace(SMALL, data=parks), out), out
+
+
+def test_a_run_leaves_model_log_scores_and_report(run):
+    outcome, out = run
+    assert outcome.summary.steps == 4
+    assert set(outcome.before) == set(outcome.after) == {"retrieval"}
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, 2, 3, 4]
+    assert {"loss", "scale", "bias", "lr"} <= set(lines[0])
+    page = outcome.report.read_text()
+    assert "Before and after" in page and "Similarity" in page and "Map" in page
+    recipe = json.loads((out / "checkpoints" / "last" / "recipe.json").read_text())
+    assert "SMALL" not in str(recipe) and "batch_size" in str(recipe)
+
+
+def test_the_saved_model_loads_and_answers(run):
+    outcome, _ = run
+    model = sightline.load(outcome.model, dtype="float32")
+    picture = sightline.data.park.scene(1, size=32).image
+    assert model.embed_images([picture]).shape == (1, 16)
+    assert len(model.classify(picture, ["a bench", "a cat"])) == 2
+
+
+def test_a_rerun_of_a_finished_run_changes_nothing(run, parks):
+    outcome, out = run
+    again = train_dual_encoder(replace(SMALL, data=parks), out)
+    assert again.summary.steps == outcome.summary.steps
+    assert again.before == outcome.before
+
+
+@pytest.mark.parametrize("system", ["siglip", "clip"])
+def test_weights_of_both_towers_give_their_own_loss_at_step_zero(system, parks, tmp_path):
+    recipe = replace(SMALL, system=system, data=parks)
+    first = train_dual_encoder(recipe, tmp_path / "first")
+    tuned = replace(recipe, init=str(first.model), crop=1.0)
+    training, test = splits(tuned)
+    start = start_from(tuned, [])
+    batch = next(iter(pair_loader(training, start.processor, tuned, "{}")))
+    saved = sightline.load(first.model, dtype="float32").network
+    step = contrastive_step("softmax" if system == "clip" else "sigmoid", None)
+    assert step(start.network, [batch]).loss == step(saved.requires_grad_(True), [batch]).loss
+    assert held_out_scores(start, test, tuned) == pytest.approx(first.after)
+
+
+def test_one_tower_can_come_from_weights(run):
+    outcome, _ = run
+    saved = sightline.load(outcome.model, dtype="float32").network.state_dict()
+    start = start_from(replace(SMALL, init_image=str(outcome.model)), CAPTIONS)
+    own = start.network.state_dict()
+    assert all(torch.equal(own[k], saved[k]) for k in own if k.startswith(("image", "logit")))
+    assert not torch.equal(own["text.positions"], saved["text.positions"])
+
+
+def test_weights_of_another_system_are_refused(run):
+    outcome, _ = run
+    with pytest.raises(ConfigError, match="is a siglip model and the recipe trains clip"):
+        start_from(replace(SMALL, system="clip", init=str(outcome.model)), CAPTIONS)
+
+
+def test_micro_batches_give_the_gradient_of_the_whole():
+    torch.manual_seed(0)
+    start = start_from(SMALL, CAPTIONS)
+    records = [
+        Record(str(i), np.full((32, 32, 3), 9 * i, np.uint8), (CAPTIONS[i % 4],)) for i in range(8)
+    ]
+    whole = next(iter(pair_loader(records, start.processor, replace(SMALL, crop=1.0), "{}")))
+    parts = [type(whole)(*(column[i : i + 4] for column in whole)) for i in (0, 4)]
+    gradients = []
+    for batches in ([whole], parts):
+        start.network.zero_grad()
+        contrastive_step("sigmoid", None)(start.network.train(), batches)
+        gradients.append({n: p.grad.clone() for n, p in start.network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-5), name
+
+
+def test_clips_scale_stays_at_most_a_hundred():
+    start = start_from(replace(SMALL, system="clip"), CAPTIONS)
+    start.network.logit_scale.data.fill_(9.0)
+    records = [
+        Record(str(i), np.zeros((32, 32, 3), np.uint8), (c,)) for i, c in enumerate(CAPTIONS)
+    ]
+    recipe = replace(SMALL, system="clip", batch_size=4)
+    batch = next(iter(pair_loader(records, start.processor, recipe, "{}")))
+    assert contrastive_step("softmax", 100.0)(start.network, [batch]).metrics["scale"] <= 100.001
+
+
+def test_shuffled_captions_leave_no_picture_its_own():
+    records = [
+        Record(str(i), np.zeros((32, 32, 3), np.uint8), (f"caption {i}.",)) for i in range(9)
+    ]
+    start = start_from(SMALL, [r.captions[0] for r in records])
+    recipe = replace(SMALL, shuffle_captions=True, batch_size=9)
+    loader = pair_loader(records, start.processor, recipe, "{}")
+    assert all(r.captions[0] != f"caption {r.id}." for r in loader.dataset)
+    assert sorted(r.captions[0] for r in loader.dataset) == sorted(r.captions[0] for r in records)
+
+
+def test_sentences_are_put_into_the_prompt_at_the_share_asked_for():
+    record = Record("a", np.zeros((2, 2, 3), np.uint8), ("a hand-written three.",), label="three")
+    drawn = [
+        draw_sentence(record, np.random.default_rng(i), "This is a photo of {}.", 0.25)
+        for i in range(400)
+    ]
+    prompts = [d for d in drawn if d.startswith("This is")]
+    assert 60 < len(prompts) < 140
+    assert set(prompts) == {
+        "This is a photo of three.", "This is a photo of a hand-written three."
+    }  # fmt: skip
+
+
+def test_a_class_alone_is_a_sentence(tmp_path):
+    record = Record("a", np.zeros((2, 2, 3), np.uint8), label="three")
+    assert draw_sentence(record, np.random.default_rng(0), "a {}.", 0.0) == "a three."
+
+
+def test_data_without_sentences_is_refused():
+    start = start_from(SMALL, CAPTIONS)
+    with pytest.raises(DataError, match="no picture has a caption or a class"):
+        pair_loader([Record("a", b"")], start.processor, SMALL, "{}")
+
+
+@pytest.mark.parametrize("smallest", [0.5, 0.9])
+def test_crops_keep_their_share_of_each_side(smallest):
+    pixels = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)
+    for seed in range(50):
+        part = random_crop(pixels, np.random.default_rng(seed), smallest)
+        assert round(40 * smallest) <= part.shape[0] <= 40
+        assert round(30 * smallest) <= part.shape[1] <= 30
+    assert random_crop(pixels, np.random.default_rng(0), 1) is pixels
+
+
+def test_splits_hold_out_a_seeded_share(parks):
+    training, test = splits(replace(SMALL, data=parks))
+    assert isinstance(test, Dataset)
+    assert (len(training), len(test)) == (36, 4)
+    assert {r.id for r in training} & {r.id for r in test} == set()
+    assert [r.id for r in test] == [r.id for r in splits(replace(SMALL, data=parks))[1]]
+
+
+def test_a_run_without_data_says_how_to_give_it():
+    with pytest.raises(ConfigError, match="give --data PATH"):
+        splits(SMALL)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_in_the_table_exists(name):
+    entry = find_recipe(name)
+    assert entry.recipe().system in ("clip", "siglip")
+    assert callable(entry.run())
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'siglip'"):
+        find_recipe("sigclip")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init": "a", "init_text": "b"}, "init gives both towers"),
+        ({"objective": "triplet"}, "use softmax or sigmoid"),
+        ({"crop": 0.0}, "shares between 0 and 1"),
+        ({"positions": "none"}, "use sincos or normal"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        DualEncoderRecipe(**settings)

@@ -1,0 +1,130 @@
+"""The bundled model's recipe: its sentences, its teachers, and that they help."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.core.errors import ConfigError
+from sightline.data.park.records import BACKGROUND, LEAST_COVER, ParkRecords, patch_truth
+from sightline.data.park.scenes import scene
+from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
+from sightline.recipes.park_siglip import (
+    PROMPTS,
+    ParkSigLIPRecipe,
+    Taught,
+    distinct,
+    patch_loss,
+    sentence,
+    taught_loader,
+    taught_step,
+    train_park_siglip,
+    vocabulary_texts,
+)
+from sightline.recipes.towers import start_from
+
+SMALL = ParkSigLIPRecipe(
+    width=16, depth=1, num_heads=2, text_width=16, text_depth=1, text_heads=2, batch_size=8,
+    pictures=64, steps=3, eval_limit=6, workers=0,
+)  # fmt: skip
+
+
+def test_patch_truth_is_what_covers_most_of_the_patch():
+    drawn = scene(11, size=64)
+    kinds, colours = patch_truth(drawn, 8)
+    for place in range(64):
+        y, x = 8 * (place // 8), 8 * (place % 8)
+        cover = [thing.mask[y : y + 8, x : x + 8].sum() for thing in drawn.objects]
+        if max(cover) <= LEAST_COVER * 64:
+            assert kinds[place] == colours[place] == BACKGROUND
+        else:
+            thing = drawn.objects[int(np.argmax(cover))]
+            assert (KINDS[kinds[place]], COLOURS[colours[place]]) == (thing.kind, thing.colour)
+
+
+def test_sentences_of_one_object_are_captions_and_prompts():
+    drawn = scene(5, objects=1)
+    thing = drawn.objects[0]
+    found = {sentence(drawn, np.random.default_rng(i)) for i in range(300)}
+    assert set(drawn.captions) <= found
+    assert f"This is a photo of {thing.kind}." in found
+    assert all(thing.kind in words for words in found)
+    words = [thing.kind, thing.name, with_article(thing.kind), with_article(thing.name)]
+    assert found == {p.format(w) for p in PROMPTS for w in words} | set(drawn.captions)
+
+
+def test_sentences_of_a_full_scene_are_its_captions():
+    drawn = next(s for s in (scene(i) for i in range(50)) if len(s.objects) > 2)
+    assert {sentence(drawn, np.random.default_rng(i)) for i in range(60)} <= set(drawn.captions)
+
+
+def test_no_training_scene_shows_a_held_out_pair():
+    from sightline.data.park.vocabulary import held_out_pairs
+
+    start = start_from(SMALL, vocabulary_texts()[:200])
+    loader = taught_loader(start.processor, SMALL)
+    seen = set()
+    for _, batch in zip(range(8), loader, strict=False):
+        pairs = set(
+            zip(batch.kinds.flatten().tolist(), batch.colours.flatten().tolist(), strict=True)
+        )
+        seen |= {(KINDS[k], COLOURS[c]) for k, c in pairs if k != BACKGROUND}
+    assert seen and seen & set(held_out_pairs()) == set()
+
+
+def test_patch_loss_is_the_weighted_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 5, generator=generator)
+    truth = torch.tensor([[0, BACKGROUND, 3], [1, 2, BACKGROUND]])
+    value, right = patch_loss(logits, truth)
+    total = weight = hits = 0.0
+    for row, names in zip(logits, truth, strict=True):
+        for scores, name in zip(row, names.tolist(), strict=True):
+            w, target = (0.2, 4) if name == BACKGROUND else (1.0, name)
+            total += w * float(scores.logsumexp(0) - scores[target])
+            weight += w
+            hits += name != BACKGROUND and int(scores.argmax()) == name
+    assert float(value) == pytest.approx(total / weight, abs=1e-6)
+    assert right == pytest.approx(hits / 4)
+
+
+def test_teaching_reaches_the_tower_and_not_the_text():
+    start = start_from(SMALL, vocabulary_texts()[:200])
+    network = Taught(start.network, SMALL.width)
+    batch = next(iter(taught_loader(start.processor, SMALL)))
+    gradients = []
+    for teaching in (0.0, 1.0):
+        network.zero_grad()
+        taught_step(teaching)(network, [batch])
+        gradients.append({n: p.grad.clone() for n, p in network.named_parameters()})
+    assert all(float(g.abs().sum()) == 0 for n, g in gradients[0].items() if n.startswith("kind"))
+    changed = {n for n in gradients[0] if not torch.equal(gradients[0][n], gradients[1][n])}
+    assert any(n.startswith("model.image.transformer") for n in changed)
+    assert not any(n.startswith("model.text") for n in changed)
+
+
+def test_a_run_saves_a_plain_siglip(tmp_path):
+    import sightline
+
+    outcome = train_park_siglip(SMALL, tmp_path / "run")
+    model = sightline.load(outcome.model, dtype="float32")
+    assert model.system.name == "siglip"
+    assert {"test_kind", "test_phrase", "pairs_phrase", "retrieval"} <= set(outcome.after)
+    assert not any(name.startswith(("kind", "colour")) for name in model.network.state_dict())
+
+
+def test_other_data_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="learns from drawn parks"):
+        train_park_siglip(replace(SMALL, data="folder"), tmp_path)
+
+
+def test_distinct_scenes_share_no_caption():
+    records = distinct(40)
+    assert len({r.captions[0] for r in records}) == len(records) == 40
+    assert all(len(r.captions) == 1 for r in records)
+
+
+def test_labels_of_records_are_phrases():
+    assert ParkRecords("test", count=3, objects=1)[0].label.split()[0] in ("a", "an")
+    assert any(r.label is None for r in ParkRecords("test", count=20))
