@@ -19,7 +19,7 @@ _PUBLIC = {
     "load": "sightline.tasks.model",
 }
 
-__all__ = ["Model", "__version__", "data", "load"]  # noqa: F822 (loaded lazily, a test pins it)
+__all__ = ["Model", "__version__", "data", "load"]
 
 __getattr__ = lazy_names(__name__, _PUBLIC)
 

@@ -1,7 +1,7 @@
 """Reading the fields of a published config.json, which is somebody else's file."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from sightline.core.errors import CheckpointError
 
@@ -59,3 +59,63 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise CheckpointError(f"config.json: {name!r} is {value!r}, where a table is expected")
     return value
+
+
+class TransformerFields(TypedDict):
+    """What every transformer's configuration states."""
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_width: int
+    activation: str
+    norm_eps: float
+
+
+class HasTransformerFields(Protocol):
+    """A config with these fields, frozen."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
+def read_transformer(
+    config: Mapping[str, Any],
+    width: int,
+    depth: int,
+    num_heads: int,
+    mlp_width: int,
+    activation: str,
+    norm_eps: float,
+) -> TransformerFields:
+    """The fields under the names that transformers uses, with their defaults."""
+    return {
+        "width": field(config, "hidden_size", width),
+        "depth": field(config, "num_hidden_layers", depth),
+        "num_heads": field(config, "num_attention_heads", num_heads),
+        "mlp_width": field(config, "intermediate_size", mlp_width),
+        "activation": field(config, "hidden_act", activation),
+        "norm_eps": field(config, "layer_norm_eps", norm_eps),
+    }
+
+
+def write_transformer(config: HasTransformerFields) -> dict[str, Any]:
+    """The inverse of `read_transformer`."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_width,
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.norm_eps,
+    }

@@ -29,8 +29,15 @@ from sightline.core.outputs import EncodedImage, EncodedText, PairScores
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models.keys import KeyTable, encoder_keys
-from sightline.models.published import as_written, field, pair, section
-from sightline.nn.blocks import Transformer
+from sightline.models.published import (
+    as_written,
+    field,
+    pair,
+    read_transformer,
+    section,
+    write_transformer,
+)
+from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.norms import LayerNorm, at_least_float32, unit_length
 from sightline.nn.patches import PatchEmbedding
@@ -137,12 +144,14 @@ class ImageTower(nn.Module):
         self.patches = PatchEmbedding(config.patch_size, config.channels, config.width, bias=True)
         self.positions = GridPositions(self.patches.grid(*config.image_size), config.width)
         self.transformer = Transformer(
-            config.depth,
-            config.width,
-            config.num_heads,
-            config.mlp_width,
-            activation=config.activation,
-            norm_eps=config.norm_eps,
+            Block(
+                config.width,
+                config.num_heads,
+                config.mlp_width,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.pool = AttentionPool(
@@ -169,12 +178,14 @@ class TextTower(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.zeros(config.context_length, config.width))
         self.transformer = Transformer(
-            config.depth,
-            config.width,
-            config.num_heads,
-            config.mlp_width,
-            activation=config.activation,
-            norm_eps=config.norm_eps,
+            Block(
+                config.width,
+                config.num_heads,
+                config.mlp_width,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+            )
+            for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.head = Linear(config.width, embedding_width)
@@ -269,25 +280,15 @@ def read_config(config: Mapping[str, Any]) -> SigLIPConfig:
     vision, words = section(config, "vision_config"), section(config, "text_config")
     return SigLIPConfig(
         image=ImageTowerConfig(
-            width=field(vision, "hidden_size", 768),
-            depth=field(vision, "num_hidden_layers", 12),
-            num_heads=field(vision, "num_attention_heads", 12),
-            mlp_width=field(vision, "intermediate_size", 3072),
+            **read_transformer(vision, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
             patch_size=pair(vision, "patch_size", 16),
             image_size=pair(vision, "image_size", 224),
             channels=field(vision, "num_channels", 3),
-            activation=field(vision, "hidden_act", "gelu_pytorch_tanh"),
-            norm_eps=field(vision, "layer_norm_eps", 1e-6),
         ),
         text=TextTowerConfig(
-            width=field(words, "hidden_size", 768),
-            depth=field(words, "num_hidden_layers", 12),
-            num_heads=field(words, "num_attention_heads", 12),
-            mlp_width=field(words, "intermediate_size", 3072),
+            **read_transformer(words, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
             vocab_size=field(words, "vocab_size", 32000),
             context_length=field(words, "max_position_embeddings", 64),
-            activation=field(words, "hidden_act", "gelu_pytorch_tanh"),
-            norm_eps=field(words, "layer_norm_eps", 1e-6),
             pad_id=field(words, "pad_token_id", 1),
             bos_id=field(words, "bos_token_id", 49406),
             eos_id=field(words, "eos_token_id", 49407),
@@ -303,26 +304,16 @@ def write_config(config: SigLIPConfig) -> dict[str, Any]:
         "model_type": "siglip",
         "vision_config": {
             "model_type": "siglip_vision_model",
-            "hidden_size": image.width,
-            "num_hidden_layers": image.depth,
-            "num_attention_heads": image.num_heads,
-            "intermediate_size": image.mlp_width,
+            **write_transformer(image),
             "patch_size": as_written(image.patch_size),
             "image_size": as_written(image.image_size),
             "num_channels": image.channels,
-            "hidden_act": image.activation,
-            "layer_norm_eps": image.norm_eps,
         },
         "text_config": {
             "model_type": "siglip_text_model",
-            "hidden_size": words.width,
-            "num_hidden_layers": words.depth,
-            "num_attention_heads": words.num_heads,
-            "intermediate_size": words.mlp_width,
+            **write_transformer(words),
             "vocab_size": words.vocab_size,
             "max_position_embeddings": words.context_length,
-            "hidden_act": words.activation,
-            "layer_norm_eps": words.norm_eps,
             "pad_token_id": words.pad_id,
             "bos_token_id": words.bos_id,
             "eos_token_id": words.eos_id,

@@ -25,8 +25,8 @@ from sightline.core.interfaces import System
 from sightline.core.outputs import EncodedImage
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.models.keys import KeyTable
-from sightline.models.published import as_written, field, pair
-from sightline.nn.blocks import Transformer
+from sightline.models.published import as_written, field, pair, read_transformer, write_transformer
+from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.norms import LayerNorm
 from sightline.nn.patches import PatchEmbedding
@@ -88,14 +88,16 @@ class ViT(nn.Module):
         grid = self.patches.grid(*config.image_size)
         self.positions = GridPositions(grid, config.width, prefix=1)
         self.transformer = Transformer(
-            config.depth,
-            config.width,
-            config.num_heads,
-            config.mlp_width,
-            activation=config.activation,
-            norm_eps=config.norm_eps,
-            qkv_bias=config.qkv_bias,
-            dropout=config.dropout,
+            Block(
+                config.width,
+                config.num_heads,
+                config.mlp_width,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+                qkv_bias=config.qkv_bias,
+                dropout=config.dropout,
+            )
+            for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.pooler = Linear(config.width, config.width) if config.pooler else None
@@ -144,15 +146,10 @@ def preprocessing(config: ViTConfig) -> ImageSpec:
 def read_config(config: Mapping[str, Any]) -> ViTConfig:
     """A published config.json to ours; absent fields take transformers' defaults."""
     return ViTConfig(
-        width=field(config, "hidden_size", 768),
-        depth=field(config, "num_hidden_layers", 12),
-        num_heads=field(config, "num_attention_heads", 12),
-        mlp_width=field(config, "intermediate_size", 3072),
+        **read_transformer(config, 768, 12, 12, 3072, "gelu", 1e-12),
         image_size=pair(config, "image_size", 224),
         patch_size=pair(config, "patch_size", 16),
         channels=field(config, "num_channels", 3),
-        activation=field(config, "hidden_act", "gelu"),
-        norm_eps=field(config, "layer_norm_eps", 1e-12),
         qkv_bias=field(config, "qkv_bias", True),
         dropout=field(config, "hidden_dropout_prob", 0.0),
         # The classification class is built without a pooler, the bare trunk with one.
@@ -165,15 +162,10 @@ def write_config(config: ViTConfig) -> dict[str, Any]:
     return {
         "architectures": ["ViTModel" if config.pooler else "ViTForImageClassification"],
         "model_type": "vit",
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.mlp_width,
+        **write_transformer(config),
         "image_size": as_written(config.image_size),
         "patch_size": as_written(config.patch_size),
         "num_channels": config.channels,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_eps,
         "qkv_bias": config.qkv_bias,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": 0.0,

@@ -1,5 +1,7 @@
 """The pre-norm transformer block and a stack of them."""
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -41,33 +43,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`depth` blocks, one after the other; no norm at either end."""
+    """Blocks one after the other, given built; no norm at either end."""
 
-    def __init__(
-        self,
-        depth: int,
-        width: int,
-        num_heads: int,
-        mlp_width: int,
-        *,
-        activation: str,
-        norm_eps: float,
-        qkv_bias: bool = True,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(
-                width,
-                num_heads,
-                mlp_width,
-                activation=activation,
-                norm_eps=norm_eps,
-                qkv_bias=qkv_bias,
-                dropout=dropout,
-            )
-            for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(
         self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
