@@ -169,13 +169,14 @@ def tiff_grey(values: NDArray[Any], photometric: int = 1, bits: int = 0, order: 
     sample_format = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     data = values.astype(order + values.dtype.str[1:]).tobytes()
     height, width = values.shape
-    tags = _tiff_tags(width, height, bits or values.dtype.itemsize * 8, photometric, len(data))
+    tags = tiff_tags(width, height, bits or values.dtype.itemsize * 8, photometric, len(data))
     return tiff(tags | {339: ("short", [sample_format])}, data, order)
 
 
-def _tiff_tags(
+def tiff_tags(
     width: int, height: int, bits: int, photometric: int, length: int
 ) -> dict[int, tuple[str, list[int]]]:
+    """The tags of one uncompressed strip of one sample a pixel, which begins at byte 8."""
     return {
         256: ("long", [width]),
         257: ("long", [height]),
@@ -191,13 +192,13 @@ def _tiff_tags(
 
 def tiff_missing_strips() -> bytes:
     """Eight rows are promised and the strips hold two."""
-    tags = _tiff_tags(8, 8, 8, 1, 16) | {278: ("long", [2])}
+    tags = tiff_tags(8, 8, 8, 1, 16) | {278: ("long", [2])}
     return tiff(tags, bytes(range(16)))
 
 
 def tiff_huge_tile(side: int = 60_000) -> bytes:
     """One pixel in a tile of `side` x `side`, compressed."""
-    tags = _tiff_tags(1, 1, 8, 1, 0) | {259: ("short", [8])}
+    tags = tiff_tags(1, 1, 8, 1, 0) | {259: ("short", [8])}
     for tag in (273, 278, 279):
         del tags[tag]
     packed = zlib.compress(b"\0")

@@ -10,11 +10,11 @@ from sightline.core.errors import ConfigError
 from sightline.data.park.records import BACKGROUND, LEAST_COVER, ParkRecords, patch_truth
 from sightline.data.park.scenes import scene
 from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
+from sightline.recipes.park_scores import distinct
 from sightline.recipes.park_siglip import (
     PROMPTS,
     ParkSigLIPRecipe,
     Taught,
-    distinct,
     patch_loss,
     sentence,
     taught_loader,
@@ -110,7 +110,9 @@ def test_a_run_saves_a_plain_siglip(tmp_path):
     outcome = train_park_siglip(SMALL, tmp_path / "run")
     model = sightline.load(outcome.model, dtype="float32")
     assert model.system.name == "siglip"
-    assert {"test_kind", "test_phrase", "pairs_phrase", "retrieval"} <= set(outcome.after)
+    assert {"score", "test kind", "test phrase", "pairs phrase", "image to text"} <= set(
+        outcome.after
+    )
     assert not any(name.startswith(("kind", "colour")) for name in model.network.state_dict())
 
 
@@ -126,5 +128,9 @@ def test_distinct_scenes_share_no_caption():
 
 
 def test_labels_of_records_are_phrases():
-    assert ParkRecords("test", count=3, objects=1)[0].label.split()[0] in ("a", "an")
+    phrase, kind = (
+        ParkRecords("test", count=3, objects=1, label=label)[0].label
+        for label in ("phrase", "kind")
+    )
+    assert phrase.split()[-1] == kind and kind in KINDS
     assert any(r.label is None for r in ParkRecords("test", count=20))

@@ -144,7 +144,7 @@ def carry_out(
     set_threads()
     measure = scores or (lambda start: held_out_scores(start, plan.test, recipe))
     before = _scores_before(out, plan.start, measure)
-    first = "zeroshot" if "zeroshot" in before else next(iter(before))
+    first = next(name for name in ("score", "zeroshot", *before) if name in before)
     names = [name for name, _ in plan.network.named_parameters()]
     every = recipe.eval_every or max(1, plan.steps // 10)
     summary = train(

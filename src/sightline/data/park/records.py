@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.park.scenes import ParkScenes, Scene
-from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
+from sightline.data.park.vocabulary import COLOURS, KINDS
 from sightline.data.records import Record
 
 BACKGROUND = -1
@@ -19,7 +19,11 @@ LEAST_COVER = 0.12
 
 
 class ParkRecords(Sequence[Record]):
-    """Scenes with consecutive seeds; the label is the phrase of a single object ("a red bench")."""
+    """Scenes with consecutive seeds, drawn when they are asked for.
+
+    Args:
+        label: what a scene of a single object is called: its "phrase" ("red bench") or its "kind".
+    """
 
     def __init__(
         self,
@@ -28,7 +32,9 @@ class ParkRecords(Sequence[Record]):
         count: int = 1000,
         size: int = 64,
         objects: int | None = None,
+        label: Literal["phrase", "kind"] = "phrase",
     ) -> None:
+        self.label: Literal["phrase", "kind"] = label
         self.scenes = ParkScenes(split, start, count, size=size, objects=objects)
         self.name = f"park {split}" + (f", {objects} object(s)" if objects else "")
 
@@ -41,18 +47,20 @@ class ParkRecords(Sequence[Record]):
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
-            return [as_record(self.scenes[i]) for i in range(*index.indices(len(self)))]
-        return as_record(self.scenes[index])
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return as_record(self.scenes[index], self.label)
 
 
-def as_record(scene: Scene) -> Record:
-    """The scene's picture, captions and, for one object alone, its phrase as the label."""
-    label = with_article(scene.objects[0].name) if len(scene.objects) == 1 else None
+def as_record(scene: Scene, label: Literal["phrase", "kind"] = "phrase") -> Record:
+    """The scene's picture and captions and, for one object alone, its phrase or kind as label."""
+    name = None
+    if len(scene.objects) == 1:
+        name = scene.objects[0].name if label == "phrase" else scene.objects[0].kind
     return Record(
         id=f"{scene.split}-{scene.seed}",
         image=scene.pixels,
         captions=scene.captions,
-        label=label,
+        label=name,
         split=scene.split,
     )
 

@@ -1,0 +1,156 @@
+"""`sightline data inspect|park|digits`: look at data sets, and write drawn or handwritten ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sightline.cli.options import shared_options
+from sightline.cli.output import Call
+from sightline.cli.progress import Meter
+
+if TYPE_CHECKING:
+    from sightline.data.inspect import Inspection
+
+
+@click.command()
+@click.argument("path", type=click.Path())
+@click.option("--format", "format_", metavar="NAME", help="Where it is not found by itself.")
+@click.option("--split", metavar="NAME", help="Only this part, such as test.")
+@click.option("--images", metavar="DIR", help="The folder that paths are relative to.")
+@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True,
+              metavar="N", help="Open at most so many pictures.")  # fmt: skip
+@click.option("--headers", is_flag=True, help="Read headers only; faster, finds less.")
+@click.option("--strict", is_flag=True, help="Fail where anything is wrong.")
+@shared_options(model=False)
+def inspect(
+    call: Call,
+    path: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int,
+    headers: bool,
+    strict: bool,
+) -> int:
+    """Report what a data set holds: format, counts, sizes, and which pictures are broken."""
+    from sightline.data.inspect import inspect_dataset
+
+    with Meter(call) as meter:
+        found = inspect_dataset(
+            path, format_, strict, split, images, limit, not headers, progress=meter.update
+        )
+    report = found.report
+    for name, reason in report.broken.items():
+        call.failed.append({"file": name, "error": reason, "code": "image_unreadable"})
+        call.warn(reason if name in reason else f"{name}: {reason}")
+    for name in report.missing:
+        call.failed.append({"file": name, "error": "is not there", "code": "image_not_found"})
+        call.warn(f"{name}: the picture is not there")
+    call.table(("what", "value"), _rows(found))
+    call.document(found.to_json())
+    return call.exit_code(report.records - len(call.failed))
+
+
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
+              metavar="DIR", help="A new or empty folder.")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, metavar="N",
+              help="Scenes to draw.")  # fmt: skip
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test", "pairs"]),
+    default="train",
+    show_default=True,
+    help="pairs: kinds and colours never drawn together elsewhere.",
+)
+@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, metavar="SEED",
+              help="Seed of the first scene.")  # fmt: skip
+@click.option("--size", type=click.IntRange(min=16), default=64, show_default=True,
+              metavar="PIXELS", help="Side of a picture.")  # fmt: skip
+@click.option("--objects", type=click.IntRange(1, 6), metavar="N", help="Objects in each scene.")
+@shared_options(model=False)
+def park(
+    call: Call, out: Path, count: int, split: str, start: int, size: int, objects: int | None
+) -> int:
+    """Draw parks: pictures with captions, objects, relations and questions, all exactly true."""
+    from sightline.data.park.export import write
+    from sightline.data.park.scenes import ParkScenes
+
+    scenes = ParkScenes(split, start, count, size=size, objects=objects)
+    with Meter(call, "scenes") as meter:
+        written = write(_counted(scenes, count, meter), out)
+    call.line(f"wrote {written} scenes to {out}")
+    call.document({"out": str(out), "scenes": written, "split": split, "start": start})
+    return 0
+
+
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
+              metavar="DIR", help="A new or empty folder.")  # fmt: skip
+@click.option("--test", type=int, default=500, show_default=True, metavar="N",
+              help="Pictures kept for the test split.")  # fmt: skip
+@click.option("--size", type=int, default=32, show_default=True, metavar="PIXELS",
+              help="Side of a picture, a multiple of 8.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the split.")
+@shared_options(model=False)
+def digits(call: Call, out: Path, test: int, size: int, seed: int) -> int:
+    """Write scikit-learn's 1,797 handwritten digits as captioned pictures."""
+    from sightline.data.digits import COUNT, write_digits
+
+    folder = write_digits(out, test, seed, size)
+    call.line(f"wrote {COUNT} pictures to {folder}")
+    call.document({"out": str(folder), "pictures": COUNT, "test": test})
+    return 0
+
+
+def _counted(scenes: Any, count: int, meter: Meter) -> Iterator[Any]:
+    for place, scene in enumerate(scenes, start=1):
+        yield scene
+        meter.update(place, count)
+
+
+def _rows(found: Inspection) -> list[tuple[str, str]]:
+    report = found.report
+    rows = [
+        ("format", f"{report.format} ({report.why})"),
+        ("pictures", f"{report.records:,}"),
+        ("captions", f"{report.captions:,}"),
+        ("splits", _counts(report.splits)),
+        ("labels", _counts(report.labels)),
+        ("opened", f"{found.checked:,}" + ("" if found.decoded else ", headers only")),
+        ("width", _spread(found.widths)),
+        ("height", _spread(found.heights)),
+        ("words a caption", _spread(found.caption_words)),
+        ("file formats", _counts(found.file_formats)),
+        ("pixels", _counts(found.modes)),
+        ("missing", str(len(report.missing))),
+        ("broken", str(len(report.broken))),
+        ("empty captions", str(report.empty_captions)),
+        ("ids used twice", str(len(report.duplicate_ids))),
+        ("equal files", _groups(found.duplicates)),
+    ]
+    rows += [("note", note) for note in report.notes]
+    for example in found.examples:
+        said = "; ".join(example.captions[:2]) or example.label or "-"
+        rows.append((f"example {example.id}", said))
+    return [row for row in rows if row[1]]
+
+
+def _counts(counts: Any) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:12]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _spread(quantiles: Any) -> str:
+    if not quantiles:
+        return ""
+    return f"{quantiles['min']:g} to {quantiles['max']:g}, half {quantiles['50%']:g}"
+
+
+def _groups(groups: Any) -> str:
+    return "; ".join(" = ".join(group[:3]) for group in groups[:5])

@@ -1,0 +1,120 @@
+"""`sightline eval zeroshot|retrieval --data PATH`: scores with their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sightline.cli.loading import load_model
+from sightline.cli.options import F, batch_option, shared_options, template_options
+from sightline.cli.output import FAILED, Call
+from sightline.cli.progress import Meter
+from sightline.cli.words import sentences, word_list
+
+if TYPE_CHECKING:
+    from sightline.data.records import Dataset
+    from sightline.evaluation.results import Result
+
+
+def data_options(function: F) -> F:
+    """--data and how to read it, --limit, --out."""
+    for option in reversed((
+        click.option("--data", required=True, metavar="PATH", help="Folder or list of pictures."),
+        click.option("--format", "format_", metavar="NAME", help="Where it is not found itself."),
+        click.option("--split", metavar="NAME", help="Only this part, such as test."),
+        click.option("--images", metavar="DIR", help="The folder that paths are relative to."),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N",
+                     help="A seeded sample of so many pictures; marked partial."),
+        click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+                     help="Write results.json and samples.jsonl there."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@click.command()
+@data_options
+@click.option("--labels", metavar="A,B|@FILE", help="Default: the labels of the data.")
+@template_options
+@batch_option
+@shared_options()
+def zeroshot(
+    call: Call,
+    data: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int | None,
+    out: Path | None,
+    labels: str | None,
+    template: tuple[str, ...],
+    templates: str | None,
+    batch: int,
+) -> int:
+    """Measure classification by labels alone: top-1, top-5 and accuracy per class.
+
+    The data needs a label for each picture: a folder per class, or a column named label.
+    """
+    names = None if labels is None else word_list("--labels", labels)
+    prompts = sentences("--templates", template, templates) or None
+    dataset = _open(data, format_, split, images)
+    model = load_model(call, "eval")
+    from sightline.evaluation.zeroshot import zeroshot as measure
+
+    with Meter(call) as meter:
+        result = measure(model, dataset, names, prompts, limit, batch, meter.update)
+    return _finished(call, result, out)
+
+
+@click.command()
+@data_options
+@batch_option
+@shared_options()
+def retrieval(
+    call: Call,
+    data: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int | None,
+    out: Path | None,
+    batch: int,
+) -> int:
+    """Measure finding the text for a picture and the picture for a text.
+
+    The data needs captions: a text file beside each picture, or a column named caption.
+    """
+    dataset = _open(data, format_, split, images)
+    model = load_model(call, "eval")
+    from sightline.evaluation.retrieval import retrieval as measure
+
+    with Meter(call) as meter:
+        result = measure(
+            model, dataset, limit=limit, batch_size=batch, progress=meter.update
+        )  # fmt: skip
+    return _finished(call, result, out)
+
+
+def _open(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
+    from sightline.data.formats import open_dataset
+
+    return open_dataset(data, format_, split=split, images=images)
+
+
+def _finished(call: Call, result: Result, out: Path | None) -> int:
+    """Print and write a result; exit 1 where there is no score, 3 where pictures were missing."""
+    for line in result.missing:
+        name, _, reason = line.partition(": ")
+        call.failed.append({"file": name, "error": reason, "code": "image_unreadable"})
+    call.table(("what", "value"), result.summary_rows())
+    document: dict[str, Any] = result.to_json()
+    if out is not None:
+        document["out"] = str(result.write(out))
+        call.note(f"wrote {document['out']}")
+    call.document(document)
+    if result.failed:
+        call.warn("no score: nothing to evaluate, or no picture could be read")
+        return FAILED
+    return call.exit_code(result.n - result.n_missing)

@@ -1,0 +1,53 @@
+"""The model of a command: the one named, the public default, or a drawn park's when offline."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sightline.core.errors import HubOfflineError
+
+if TYPE_CHECKING:
+    from sightline.cli.output import Call
+    from sightline.tasks.model import Model
+
+PARK_WARNING = "a model of drawn parks, not for photographs"
+
+
+def load_model(call: Call, task: str) -> Model:
+    """Load the model for a task and note it for the document.
+
+    `--model`, then `SIGHTLINE_MODEL`, then the task's public default. Only where that default
+    cannot be reached and nobody named a model, the bundled model of drawn parks steps in, and the
+    first line says so, also with --quiet.
+
+    Raises:
+        SightlineError: what `sightline.load` raises.
+    """
+    from sightline.hub.catalogue import default_model, offline_substitute
+    from sightline.tasks.model import load
+
+    name = default_model(task, call.model_name)
+    chosen = call.model_name or os.environ.get("SIGHTLINE_MODEL")
+    _use_all_cores()
+    try:
+        model = load(name, call.device, call.dtype)
+    except HubOfflineError:
+        substitute = None if chosen else offline_substitute(task)
+        if substitute is None:
+            raise
+        call.warn(
+            f"{PARK_WARNING}, answers because the hub cannot be reached; once connected: "
+            f"sightline pull {name}"
+        )
+        model = load(substitute, call.device, call.dtype)
+    call.answered_by(model)
+    return model
+
+
+def _use_all_cores() -> None:
+    # torch counts the machine's cores, not the container's; a person's own choice is kept.
+    if "OMP_NUM_THREADS" not in os.environ:
+        from sightline.core.devices import set_threads
+
+        set_threads()
