@@ -38,10 +38,10 @@ check: install  ## format, lint, types, spelling
 	$(BIN)/mypy
 	$(BIN)/codespell src tests docs *.md
 
-docs: install  ## the site in docs/_site
+docs: install  ## the site in build/docs
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/python docs/build.py
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 build: install  ## wheel and source distribution in dist/
 	$(BIN)/python -m pip install --quiet build
@@ -52,4 +52,4 @@ bench: install  ## speed against the peers, side by side
 	$(BIN)/sightline bench embed
 
 clean:
-	rm -rf $(VENV) build dist demo-out docs/_site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache

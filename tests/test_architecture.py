@@ -156,8 +156,8 @@ def test_importing_sightline_loads_no_torch():
 
 def test_help_loads_no_torch():
     code = (
-        "import sys\nfrom sightline.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom sightline.cli import main\nsys.argv[1:] = ['--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print('HEAVY', {'torch', 'numpy', 'PIL', 'jaxtyping', 'transformers'} & set(sys.modules))"
     )
     assert run("-c", code).splitlines()[-1] == "HEAVY set()"

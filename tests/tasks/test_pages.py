@@ -195,3 +195,20 @@ def test_a_sheet_without_pictures_or_with_senseless_sizes_is_refused() -> None:
         contact_sheet([])
     with pytest.raises(ConfigError, match="columns must be at least 1"):
         contact_sheet([SheetItem(RED)], columns=0)
+
+
+def test_right_and_wrong_answers_are_marked() -> None:
+    page = (
+        Report("r")
+        .heading("Asked & answered")
+        .labels([Label("cat", 0.9), Label("dog", 0.1)], truth="dog", claims=1)
+        .labels([Label("cat", 0.9)], truth=["cat", "tree", "car"], claims=1, broad=True)
+        .gallery([SheetItem(RED), SheetItem(BLUE)], right=[True, False])
+        .html()
+    )
+    assert "<h3>Asked &amp; answered</h3>" in page
+    assert '<li class="false"><span>cat</span>' in page
+    assert '<li class="truth"><span>dog</span>' in page
+    assert '<li class="truth"><span>cat</span>' in page
+    assert "missed: tree, car" in page
+    assert page.count('class="card right"') == page.count('class="card broad"') == 1

@@ -25,6 +25,7 @@ from sightline.hub.save import save_checkpoint
 from sightline.inputs.preprocessing import ImageProcessor
 from sightline.inputs.processors import Processor
 from sightline.models.table import system as find_system
+from sightline.nn.meta import without_memory
 from sightline.nn.norms import unit_length
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _flops_per_picture(model: str) -> float:
     system = find_system(name)
     config = system.variants[variant]
     spec = system.preprocessing(config)
-    with torch.device("meta"):
+    with without_memory():
         network: Any = system.build(config)
         pixels = torch.empty(1, 3, spec.height, spec.width)
     with FlopCounterMode(display=False) as counter:

@@ -19,7 +19,6 @@ DRAWN_PARKS = "drawn parks"
 
 BUNDLED: Mapping[str, str] = {
     "park-siglip": "bundled_models/park-siglip",
-    "park-clip": "bundled_models/park-clip",
 }
 """Name to folder inside this package; a name is offered only where its folder was installed."""
 

@@ -148,11 +148,11 @@ def _system(folder: Path, published: Mapping[str, Any]) -> System:
 
 def _build(folder: Path, system: System, published: Mapping[str, Any]) -> tuple[Any, nn.Module]:
     """Config and network, the latter without memory."""
-    import torch
+    from sightline.nn.meta import without_memory
 
     try:
         config = system.read_config(published)
-        with torch.device("meta"):
+        with without_memory():
             return config, system.build(config)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None

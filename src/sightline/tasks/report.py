@@ -52,6 +52,10 @@ class Report:
         self._add(f'<h2 id="s{len(self._sections)}">{escape(title)}</h2>')
         return self.text(text) if text else self
 
+    def heading(self, title: str) -> Report:
+        """A smaller heading inside a section; it is not among the links on top."""
+        return self._add(f"<h3>{escape(title)}</h3>")
+
     def text(self, paragraph: str) -> Report:
         """Paragraphs, parted by empty lines."""
         for part in paragraph.split("\n\n"):
@@ -122,8 +126,10 @@ class Report:
         labels: Iterable[tuple[str, float]],
         image: Any = None,
         title: str = "",
-        truth: str | None = None,
+        truth: str | Iterable[str] | None = None,
         full: float = 1.0,
+        claims: int = 0,
+        broad: bool = False,
     ) -> Report:
         """A card: a picture, a title, and scores as bars; several in a row stand side by side.
 
@@ -131,23 +137,31 @@ class Report:
             labels: names and scores, in the order to show.
             image: the picture they speak about.
             title: a line under the picture.
-            truth: the right label, marked among the others, or named below them.
+            truth: the right label or labels, marked among the others, or named below them.
             full: the score of a whole bar.
+            claims: so many of the first labels are what the model says: wrong ones are marked.
+            broad: take a whole row, with long names beside the picture.
         """
         listed = list(labels)
+        wanted = [truth] if isinstance(truth, str) else list(truth or ())
         picture = _thumbnail(image) if image is not None else ""
         heading = f"<h3>{escape(title)}</h3>" if title else ""
-        missed = truth is not None and truth not in (name for name, _ in listed)
-        below = f'<p class="quiet">truth: {escape(str(truth))}</p>' if missed else ""
-        bars = _bars(listed, full, truth)
-        return self._add(f'<div class="card">{picture}{heading}{bars}{below}</div>', card=True)
+        missed = ", ".join(name for name in wanted if name not in {name for name, _ in listed})
+        word = "truth" if isinstance(truth, str) else "missed"
+        below = f'<p class="quiet">{word}: {escape(missed)}</p>' if missed else ""
+        bars = _bars(listed, full, wanted, claims)
+        kind = "card broad" if broad else "card"
+        inner = f"<div>{heading}{bars}{below}</div>"
+        return self._add(f'<div class="{kind}">{picture}{inner}</div>', card=True)
 
-    def gallery(self, items: Iterable[SheetItem]) -> Report:
-        """Captioned thumbnails side by side."""
-        for item in (SheetItem(*item) for item in items):
+    def gallery(self, items: Iterable[SheetItem], right: Sequence[bool] | None = None) -> Report:
+        """Captioned thumbnails side by side; those that are `right` have a green frame."""
+        listed = [SheetItem(*item) for item in items]
+        for item, framed in zip(listed, right or [False] * len(listed), strict=True):
+            frame = " right" if framed else ""
             score = "" if item.score is None else f'<span class="pill">{_shown(item.score)}</span>'
             self._add(
-                f'<div class="card">{_thumbnail(item.image)}'
+                f'<div class="card{frame}">{_thumbnail(item.image)}'
                 f'<p class="caption">{escape(item.caption)} {score}</p></div>',
                 card=True,
             )
@@ -236,12 +250,15 @@ def _thumbnail(image: Any) -> str:
         return f'<div class="thumb broken">not readable: {escape(str(error))}</div>'
 
 
-def _bars(values: Sequence[tuple[str, float]], full: float, truth: str | None = None) -> str:
+def _bars(
+    values: Sequence[tuple[str, float]], full: float, truth: Sequence[str] = (), claims: int = 0
+) -> str:
     rows = []
-    for name, value in values:
+    for place, (name, value) in enumerate(values):
         share = value / full if full > 0 and math.isfinite(value) else 0.0
         width = 100 * min(max(share, 0.0), 1.0)
-        mark = ' class="truth"' if name == truth else ""
+        wrong = ' class="false"' if place < claims else ""
+        mark = ' class="truth"' if name in truth else wrong
         rows.append(
             f"<li{mark}><span>{escape(name)}</span><b>{escape(_shown(float(value)))}</b>"
             f'<i><u style="width:{width:.1f}%"></u></i></li>'

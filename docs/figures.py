@@ -1,0 +1,389 @@
+"""The figures of `docs/learn`, computed with the library itself; the same bytes on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+from torch.nn.functional import logsigmoid, normalize
+
+from sightline.data.park import scene
+from sightline.metrics.intervals import wilson
+from sightline.nn.masks import causal, key_padding
+from sightline.nn.positions import resample_grid
+
+BLUE, RED, GREEN, GREY, PALE = "#2d6ccd", "#d0402f", "#2f8f5b", "#8a8f98", "#e7e9ee"
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "sightline",
+}
+DPI = 100
+
+
+def write_all(folder: Path) -> None:
+    """Write every figure as a PNG of 700 pixels' width."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        with rc_context(STYLE):
+            draw().savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
+
+
+def panels(count: int, height: float = 3.0, **options: Any) -> tuple[Figure, list[Any]]:
+    """A figure of 7 inches' width with panels side by side."""
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, **options)[0]
+    return figure, list(axes)
+
+
+def bare(axes: Any) -> None:
+    """No ticks and no frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def cells(axes: Any, values: np.ndarray, texts: Sequence[Sequence[str]] | None = None) -> None:
+    """A matrix of shaded cells, with words in them where given."""
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1.25, aspect="equal")
+    for row in range(values.shape[0] + 1):
+        axes.axhline(row - 0.5, color="white", linewidth=2)
+    for column in range(values.shape[1] + 1):
+        axes.axvline(column - 0.5, color="white", linewidth=2)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for row, line in enumerate(texts or ()):
+        for column, text in enumerate(line):
+            dark = values[row, column] > 0.7
+            axes.text(column, row, text, ha="center", va="center", fontsize=9,
+                      color="white" if dark else "#333333")  # fmt: skip
+
+
+def patches() -> Figure:
+    """A picture, its grid of patches, and the sequence that they become."""
+    pixels, side = scene(9, size=64).pixels, 16
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[3, 1])
+    left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    below = figure.add_subplot(grid[1, :])
+    left.imshow(pixels)
+    left.set_title("a picture of 64 x 64 pixels")
+    right.imshow(pixels)
+    right.set_title("a grid of 4 x 4 patches of 16 x 16")
+    for place in range(1, 64 // side):
+        right.axhline(place * side - 0.5, color="white", linewidth=1.6)
+        right.axvline(place * side - 0.5, color="white", linewidth=1.6)
+    for number in range(16):
+        row, column = divmod(number, 4)
+        right.text(column * side + 1, row * side + 4.5, str(number), fontsize=8,
+                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    gap = np.full((side, 3, 3), 255, np.uint8)
+    row_of_patches: list[np.ndarray] = []
+    for number in range(16):
+        y, x = (side * part for part in divmod(number, 4))
+        row_of_patches += [pixels[y : y + side, x : x + side], gap]
+    below.imshow(np.concatenate(row_of_patches, axis=1))
+    below.set_title("a sequence of 16 tokens, each 16 x 16 x 3 = 768 numbers, in raster order")
+    for axes in (left, right, below):
+        bare(axes)
+    return figure
+
+
+def positions() -> Figure:
+    """One channel of a position table, resampled and cut off."""
+    rows, columns = np.mgrid[0:7, 0:7] / 6
+    table = torch.from_numpy(np.cos(2.4 * rows) + 0.8 * columns).float()  # [7 7]
+    moved = resample_grid(table.reshape(49, 1), (7, 7), (12, 12)).reshape(12, 12)
+    repeated = table.flatten()[torch.arange(144) % 49].reshape(12, 12)
+    figure, axes = panels(3, 2.7)
+    shown = (
+        ("trained: 7 x 7 places", table),
+        ("resampled to 12 x 12", moved),
+        ("rows read on as a list: wrong", repeated),
+    )
+    for place, (title, values) in zip(axes, shown, strict=True):
+        place.imshow(values.numpy(), cmap="viridis", vmin=-0.8, vmax=1.9)
+        place.set_title(title)
+        bare(place)
+    return figure
+
+
+def masks() -> Figure:
+    """Who may attend to whom."""
+    words = ["a", "red", "bench", "here", "[pad]"]
+    padded = key_padding(torch.tensor([4]), 5)[0, 0].expand(5, 5)
+    shown = (
+        ("causal", causal(5)),
+        ("bidirectional", torch.ones(5, 5, dtype=torch.bool)),
+        ("padding hidden", padded),
+    )
+    figure, axes = panels(3, 2.9)
+    for place, (title, mask) in zip(axes, shown, strict=True):
+        values = mask.numpy()
+        cells(place, values * 0.9, [["T" if cell else "" for cell in row] for row in values])
+        place.set_title(title)
+        place.set_xticks(range(5), words, rotation=40, ha="right", rotation_mode="anchor")
+        place.set_yticks(range(5), words)
+    axes[0].set_ylabel("query (row) attends to key (column)")
+    return figure
+
+
+def contrastive() -> Figure:
+    """The same cosines at two scales: what the softmax over a row makes of them."""
+    cosines = torch.tensor(
+        [[0.34, 0.22, 0.18, 0.15], [0.20, 0.31, 0.26, 0.16],
+         [0.17, 0.25, 0.29, 0.19], [0.14, 0.18, 0.21, 0.33]]
+    )  # fmt: skip
+    figure, axes = panels(3, 2.9)
+    titles = ("cosines", "softmax of rows, scale 1", "softmax of rows, scale 50")
+    values = (cosines, cosines.softmax(dim=1), (50 * cosines).softmax(dim=1))
+    for place, title, shown in zip(axes, titles, values, strict=True):
+        cells(place, shown.numpy(), [[f"{v:.2f}" for v in row] for row in shown.tolist()])
+        place.set_title(title)
+        place.set_xticks(range(4), [f"text {i}" for i in range(1, 5)], rotation=30)
+        place.set_yticks(
+            range(4), [f"picture {i}" for i in range(1, 5)] if place is axes[0] else [""] * 4
+        )
+        for i in range(4):
+            place.add_patch(
+                Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=RED, linewidth=2)
+            )
+    return figure
+
+
+def learn_pairs(
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> dict[str, list[float]]:
+    """Free unit vectors of 64 pictures and texts under a loss of (logits, truth): what happens."""
+    generator = torch.Generator().manual_seed(0)
+    size = 64
+    image, text = (torch.randn(size, 32, generator=generator).requires_grad_() for _ in range(2))
+    scale, bias = torch.tensor(2.3).requires_grad_(), torch.tensor(-10.0).requires_grad_()
+    optimiser = torch.optim.Adam([image, text, scale, bias], lr=0.05)
+    eye = torch.eye(size, dtype=torch.bool)
+    truth = 2.0 * eye - 1
+    seen: dict[str, list[float]] = {"pairs": [], "others": [], "right": []}
+    for _ in range(150):
+        cosines = normalize(image, dim=1) @ normalize(text, dim=1).T
+        logits = scale.exp() * cosines + bias
+        seen["pairs"].append(logits[eye].mean().item())
+        seen["others"].append(logits[~eye].mean().item())
+        seen["right"].append((logits.argmax(dim=1) == torch.arange(size)).float().mean().item())
+        optimiser.zero_grad()
+        torch.autograd.backward(loss_of(logits, truth))
+        optimiser.step()
+    return seen
+
+
+def sigmoid() -> Figure:
+    """Logits of true pairs and others while learning, with the right sign and the wrong one."""
+    forms: tuple[tuple[str, Callable[..., torch.Tensor]], ...] = (
+        ("-log sigmoid(z l)", lambda logits, z: -logsigmoid(z * logits).sum(dim=1).mean()),
+        ("-z log sigmoid(z l): wrong",
+         lambda logits, z: -(z * logsigmoid(z * logits)).sum(dim=1).mean()),
+    )  # fmt: skip
+    figure, axes = panels(2, 3.1)
+    for place, (title, loss) in zip(axes, forms, strict=True):
+        seen = learn_pairs(loss)
+        place.plot(seen["pairs"], color=BLUE, linewidth=2, label="true pairs")
+        place.plot(seen["others"], color=RED, linewidth=2, linestyle="--", label="all others")
+        place.axhline(0, color=GREY, linewidth=0.8)
+        place.set_title(title)
+        place.set_xlabel(f"step; picks the right text at the end: {seen['right'][-1]:.0%}")
+        place.legend(frameon=False)
+    axes[1].set_yscale("symlog", linthresh=10)
+    axes[1].set_ylim(bottom=-30)
+    axes[0].set_ylabel("mean logit")
+    return figure
+
+
+def zeroshot() -> Figure:
+    """Prompts of two classes on the unit circle, their means, and a picture."""
+    figure, (axes,) = panels(1, 3.9)
+    axes.add_patch(Circle((0, 0), 1, fill=False, color=GREY))
+    for name, colour, angles in (("cat", BLUE, (8, 24, 44)), ("dog", GREEN, (62, 70, 86))):
+        points = np.array([[np.cos(a), np.sin(a)] for a in np.radians(angles)])
+        mean = points.mean(axis=0)
+        unit = mean / np.linalg.norm(mean)
+        axes.scatter(*points.T, color=colour, s=36, zorder=3, label=f"prompts of “{name}”")
+        axes.plot(*zip((0, 0), unit, strict=True), color=colour, linewidth=1)
+        axes.scatter(*mean, facecolors="white", edgecolors=colour, s=50, zorder=4,
+                     label=f"their mean, length {np.linalg.norm(mean):.3f}")  # fmt: skip
+        axes.scatter(*unit, color=colour, marker="*", s=170, zorder=4,
+                     label="brought back to length 1")  # fmt: skip
+    picture = np.radians(38)
+    axes.scatter(np.cos(picture), np.sin(picture), color=RED, marker="X", s=90, zorder=5)
+    axes.annotate("a picture", (np.cos(picture), np.sin(picture)), xytext=(0.85, 0.66), color=RED)
+    axes.set_xlim(-0.05, 1.15)
+    axes.set_ylim(-0.05, 1.12)
+    axes.set_aspect("equal")
+    figure.legend(frameon=False, loc="outside right center")
+    bare(axes)
+    return figure
+
+
+def scores() -> Figure:
+    """Softmax and sigmoid scores of the same logits, before and after adding a tag."""
+    logits = {"tree": 1.2, "bench": 0.4, "car": -2.0}
+    more = {**logits, "park": 2.6}
+    figure, axes = panels(2, 2.9, sharey=True)
+    for place, title in zip(
+        axes, ("softmax: shares of one", "sigmoid: each on its own"), strict=True
+    ):
+        for offset, colour, values, label in (
+            (-0.2, BLUE, logits, "three tags"),
+            (0.2, GREEN, more, "“park” added"),
+        ):
+            raw = torch.tensor(list(values.values()))
+            shown = raw.softmax(dim=0) if place is axes[0] else raw.sigmoid()
+            x = np.arange(len(values)) + offset
+            bars = place.bar(x, shown.numpy(), width=0.38, color=colour, label=label)
+            place.bar_label(bars, fmt="%.2f", fontsize=8.5, padding=1)
+        place.set_xticks(range(4), list(more))
+        place.set_ylim(0, 1.12)
+        place.set_title(title)
+    axes[0].set_ylabel("score")
+    axes[0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def ties() -> Figure:
+    """hit@1 of a constant scorer and of a coarse one, by what is done about ties."""
+    generator = torch.Generator().manual_seed(0)
+    quality = torch.randn(2000, 50, generator=generator)
+    quality[:, 0] += 1.6  # the right candidate stands in the first column
+    step = 0.5
+    kinds = {
+        "constant": torch.zeros(2000, 50),
+        "coarse": (quality / step).round() * step,
+        "exact": quality,
+    }
+    figure, axes = panels(2, 3.0, gridspec_kw={"width_ratios": [1, 1.35]})
+    listed = [("b", 0.9), ("right", 0.7), ("d", 0.7), ("e", 0.7), ("f", 0.4)]
+    for place, (name, score) in enumerate(listed):
+        colour = RED if name == "right" else (GREY if score == 0.7 else PALE)
+        axes[0].barh(-place, score, color=colour)
+        axes[0].text(0.03, -place, name, va="center", fontsize=9)
+    axes[0].set_title("one query: rank 2, 3 or 4?")
+    axes[0].set_xlabel("score")
+    axes[0].set_yticks([])
+    rules = ("ties for the model", "by chance", "against the model")
+    for offset, rule, colour in zip((-0.27, 0, 0.27), rules, (RED, GREY, BLUE), strict=True):
+        bars = axes[1].bar(
+            np.arange(3) + offset, [tied_hits(s, rule) for s in kinds.values()], 0.26,
+            color=colour, label=rule,
+        )  # fmt: skip
+        axes[1].bar_label(bars, fmt="{:.0%}", fontsize=8)
+    axes[1].set_xticks(range(3), list(kinds))
+    axes[1].set_ylim(0, 1.12)
+    axes[1].set_yticks([])
+    axes[1].set_title("hit@1 of three scorers, 50 candidates")
+    axes[1].legend(frameon=False, loc="upper right")
+    return figure
+
+
+def tied_hits(scores_of: torch.Tensor, rule: str) -> float:
+    """hit@1 where column 0 is right, under a rule for ties."""
+    right, wrong = scores_of[:, :1], scores_of[:, 1:]
+    first = (wrong <= right).all(dim=1)
+    equals = (wrong == right).sum(dim=1)
+    share = {"ties for the model": first.double(), "by chance": first / (1.0 + equals)}
+    return share.get(rule, (first & (equals == 0)).double()).mean().item()
+
+
+def precision() -> Figure:
+    """Distance between neighbouring numbers, and what rounding does to a logit."""
+    figure, axes = panels(2, 3.1)
+    x = np.logspace(-6, 5, 400)
+    for name, bits, lowest, highest, colour in (
+        ("float32", 23, 2.0**-126, 3e38, GREEN),
+        ("float16", 10, 2.0**-14, 65504.0, BLUE),
+        ("bfloat16", 7, 2.0**-126, 3e38, RED),
+    ):
+        spacing = 2.0 ** (np.floor(np.log2(np.maximum(x, lowest))) - bits)
+        axes[0].loglog(x, np.where(x < highest, spacing, np.nan), color=colour, label=name)
+    axes[0].set_title("distance to the next number")
+    axes[0].set_xlabel("size of a number")
+    axes[0].legend(frameon=False)
+    cosine = torch.linspace(0.30, 0.32, 400)
+    axes[1].plot(cosine, 100 * cosine, color=GREEN, label="float32")
+    axes[1].plot(cosine, 100 * cosine.bfloat16().float(), color=RED, label="bfloat16 cosine")
+    axes[1].set_title("the logit at scale 100")
+    axes[1].set_xlabel("cosine")
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def honesty() -> Figure:
+    """Intervals of repeated small evaluations of one model, and how they shrink with samples."""
+    figure, axes = panels(2, 3.3)
+    truth, count, missed = 0.7, 100, 0
+    hits = np.random.default_rng(0).binomial(count, truth, 30)
+    for place, right in enumerate(hits):
+        low, high = wilson(int(right), count)
+        colour = GREY if low <= truth <= high else RED
+        missed += colour == RED
+        axes[0].plot([low, high], [place, place], color=colour, linewidth=1.6)
+        axes[0].plot(right / count, place, "o", color=colour, markersize=3)
+    axes[0].axvline(truth, color=BLUE, linewidth=1.2)
+    axes[0].set_title(f"30 samples of 100: {missed} intervals miss")
+    axes[0].set_xlabel("accuracy with its 95 % interval")
+    axes[0].set_yticks([])
+    sizes = np.unique(np.logspace(1.3, 4.3, 40).astype(int))
+    ends = np.array([wilson(round(truth * n), int(n)) for n in sizes])
+    axes[1].fill_between(sizes, *ends.T, color=BLUE, alpha=0.25)
+    axes[1].axhline(truth, color=BLUE)
+    axes[1].set_xscale("log")
+    axes[1].set_title("the interval around 70 %")
+    axes[1].set_xlabel("pictures")
+    return figure
+
+
+def caching() -> Figure:
+    """Which pairs a loss sees: separate micro-batches, and the cached whole."""
+    figure, axes = panels(3, 2.9)
+    blocks = np.kron(np.eye(4), np.ones((3, 3)))
+    shown = (
+        ("one batch of 12:\n144 pairs", np.ones((12, 12))),
+        ("4 micro-batches added up:\n36 pairs", blocks),
+        ("4 cached micro-batches:\n144 pairs", np.ones((12, 12))),
+    )
+    for place, (title, seen) in zip(axes, shown, strict=True):
+        cells(place, seen * 0.45 + np.eye(12) * 0.6 * seen)
+        place.set_title(title)
+        bare(place)
+        if place is not axes[0]:
+            for edge in (2.5, 5.5, 8.5):
+                place.axhline(edge, color=RED, linewidth=1)
+                place.axvline(edge, color=RED, linewidth=1)
+    axes[0].set_ylabel("pictures")
+    for place in axes:
+        place.set_xlabel("texts")
+    return figure
+
+
+FIGURES: Mapping[str, Callable[[], Figure]] = {
+    "patches": patches,
+    "positions": positions,
+    "masks": masks,
+    "softmax": contrastive,
+    "sigmoid": sigmoid,
+    "zeroshot": zeroshot,
+    "scores": scores,
+    "ties": ties,
+    "precision": precision,
+    "honesty": honesty,
+    "caching": caching,
+}

@@ -1,0 +1,84 @@
+"""A finished run to a bundled model: scored in full, stored as float16, described by a card.
+
+python -m sightline.recipes.bundle RUN FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sightline.core.errors import ConfigError
+from sightline.data.park.scenes import digest
+from sightline.data.park.vocabulary import VERSION as PARK_VERSION
+from sightline.evaluation.results import Metric
+from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION, DRAWN_PARKS
+from sightline.hub.save import save_checkpoint
+from sightline.recipes.park_scores import park_scores
+from sightline.recipes.run import best_model
+from sightline.tasks.model import load
+
+LARGEST = 5_000_000
+"""Bytes of weights that a bundled model may have."""
+
+
+def bundle(run: str | Path, folder: str | Path, count: int = 2000) -> dict[str, Any]:
+    """Write the best model of a park run into `folder`; returns its card.
+
+    The scores are those of the stored float16 weights, not of the run's own.
+
+    Raises:
+        ConfigError: the run has no model, or its weights are too large.
+    """
+    source = best_model(Path(run))
+    model = load(source, device="cpu", dtype="float32")
+    card = {
+        "format": CARD_FORMAT,
+        "version": CARD_VERSION,
+        "domain": DRAWN_PARKS,
+        "licence": "Apache-2.0",
+        "park": {"version": PARK_VERSION, "digest": digest()},
+        **_history(source.parent),
+    }
+    parts = (model.network, model.processor, model.config, model.system, folder)
+    save_checkpoint(*parts, dtype="float16", metadata=card)
+    size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+    if size > LARGEST:
+        raise ConfigError(f"the weights take {size} bytes, a bundled model at most {LARGEST}")
+    stored = load(folder, device="cpu", dtype="float32")
+    card["scores"] = {n: _score(m) for n, m in park_scores(stored, count).items()}
+    save_checkpoint(*parts, dtype="float16", metadata=card)
+    return card
+
+
+def _score(metric: Metric) -> dict[str, Any]:
+    low, high = metric.ci95 or (None, None)
+    ends = [None if end is None else round(end, 4) for end in (low, high)]
+    return {"value": round(metric.value, 4), "ci95": ends, "n": metric.n}
+
+
+def _history(checkpoint: Path) -> dict[str, Any]:
+    """Command, settings, time and steps of the run, from its own files."""
+    settings = json.loads((checkpoint / "recipe.json").read_text(encoding="utf-8"))
+    state = json.loads((checkpoint / "training" / "state.json").read_text(encoding="utf-8"))
+    seen = state["state"]["run"]
+    return {
+        "command": "sightline train park-siglip --out RUN",
+        "settings": settings,
+        "steps": seen["step"],
+        "pictures": seen["pictures"],
+        "minutes": round(seen["seconds"] / 60, 1),
+        "petaflop": round(seen["flops"] / 1e15, 3),
+    }
+
+
+def main() -> None:
+    """Bundle the run named on the command line and print its scores."""
+    run, folder = sys.argv[1:3]
+    print(json.dumps(bundle(run, folder)["scores"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
