@@ -57,6 +57,21 @@ def test_sigmoid_is_the_sum_over_sentences_and_the_mean_over_pictures():
     assert got.item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_sentences_that_are_true_of_several_pictures_count_for_each():
+    image, text = embeddings(batch=3)
+    scale, bias = number(3.0), number(-2.0)
+    matches = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])
+    expected = 0.0
+    for i in range(3):
+        for j in range(3):
+            logit = float((3.0 * image[i] @ text[j] - 2.0).detach())
+            expected += math.log1p(math.exp(-logit if matches[i, j] else logit)) / 3
+    got = sigmoid_contrastive(image, text, scale, bias, matches=matches)
+    assert got.item() == pytest.approx(expected, abs=1e-12)
+    own = sigmoid_contrastive(image, text, scale, bias, matches=torch.eye(3, dtype=torch.bool))
+    assert torch.equal(own, sigmoid_contrastive(image, text, scale, bias))
+
+
 def test_sigmoid_starts_where_the_paper_says():
     """Orthogonal embeddings at t' = ln 10, b = -10: softplus(10) + (N - 1) softplus(-10)."""
     rows = torch.eye(8, dtype=torch.float64)

@@ -12,6 +12,7 @@ from sightline.data.park.scenes import scene
 from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
 from sightline.recipes.park_scores import distinct
 from sightline.recipes.park_siglip import (
+    ANY,
     PROMPTS,
     ParkSigLIPRecipe,
     Taught,
@@ -20,6 +21,7 @@ from sightline.recipes.park_siglip import (
     taught_loader,
     taught_step,
     train_park_siglip,
+    true_pairs,
     vocabulary_texts,
 )
 from sightline.recipes.towers import start_from
@@ -43,20 +45,50 @@ def test_patch_truth_is_what_covers_most_of_the_patch():
             assert (KINDS[kinds[place]], COLOURS[colours[place]]) == (thing.kind, thing.colour)
 
 
+def sentences(drawn, count=400):
+    return dict(sentence(drawn, np.random.default_rng(i)) for i in range(count))
+
+
 def test_sentences_of_one_object_are_captions_and_prompts():
     drawn = scene(5, objects=1)
     thing = drawn.objects[0]
-    found = {sentence(drawn, np.random.default_rng(i)) for i in range(300)}
-    assert set(drawn.captions) <= found
-    assert f"This is a photo of {thing.kind}." in found
-    assert all(thing.kind in words for words in found)
     words = [thing.kind, thing.name, with_article(thing.kind), with_article(thing.name)]
-    assert found == {p.format(w) for p in PROMPTS for w in words} | set(drawn.captions)
+    prompts = {p.format(w) for p in PROMPTS for w in words}
+    assert set(sentences(drawn, 600)) == prompts | set(drawn.captions)
 
 
-def test_sentences_of_a_full_scene_are_its_captions():
+def test_claims_say_what_the_sentence_says():
     drawn = next(s for s in (scene(i) for i in range(50)) if len(s.objects) > 2)
-    assert {sentence(drawn, np.random.default_rng(i)) for i in range(60)} <= set(drawn.captions)
+    seen = set()
+    for words, (kind, colour) in sentences(drawn).items():
+        seen.add((kind == ANY, colour == ANY))
+        if kind == ANY:
+            assert words in drawn.captions
+        else:
+            assert KINDS[kind] in words
+            assert colour == ANY or f"{COLOURS[colour]} {KINDS[kind]}" in words
+            assert colour != ANY or not any(name in words.split() for name in COLOURS)
+    assert seen == {(True, True), (False, True), (False, False)}
+
+
+def test_true_pairs_by_hand():
+    """Three pictures: a red bench; a blue bench and a red cat; a blue tree."""
+    bench, cat, tree = (KINDS.index(name) for name in ("bench", "cat", "tree"))
+    red, blue = COLOURS.index("red"), COLOURS.index("blue")
+    shown = torch.zeros(3, len(KINDS), len(COLOURS), dtype=torch.bool)
+    for picture, kind, colour in (
+        (0, bench, red),
+        (1, bench, blue),
+        (1, cat, red),
+        (2, tree, blue),
+    ):
+        shown[picture, kind, colour] = True
+    claims = torch.tensor([[bench, ANY], [bench, blue], [ANY, ANY]])
+    assert true_pairs(claims, shown).tolist() == [
+        [True, False, False],
+        [True, True, False],
+        [False, False, True],
+    ]
 
 
 def test_no_training_scene_shows_a_held_out_pair():

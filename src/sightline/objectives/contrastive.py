@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Gather = Callable[[Tensor], Tensor]
@@ -46,6 +46,7 @@ def sigmoid_contrastive(
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
     *,
+    matches: Bool[Tensor, "B all"] | None = None,
     gather: Gather = alone,
     first_row: int = 0,
 ) -> Float[Tensor, ""]:
@@ -55,9 +56,14 @@ def sigmoid_contrastive(
     (Zhai et al. 2023, arXiv:2303.15343, section 3.2): summed over sentences, then the mean over
     pictures. The sign stands inside the sigmoid, once. A commonly printed form repeats it outside
     with the opposite sense, pushes every logit up and does not learn.
+
+    Args:
+        matches: which sentence is true of which picture, where that is known; by default each
+            picture's own alone, as in the paper.
     """
     logits = scale * image_embeddings @ gather(text_embeddings).T + bias  # [B all]
-    truth = torch.full_like(logits, -1.0)  # [B all]
-    rows = torch.arange(len(logits), device=logits.device)
-    truth[rows, rows + first_row] = 1.0
-    return -F.logsigmoid(truth * logits).sum(dim=1).mean()
+    if matches is None:
+        rows = torch.arange(len(logits), device=logits.device)
+        matches = torch.zeros_like(logits, dtype=torch.bool)  # [B all]
+        matches[rows, rows + first_row] = True
+    return -F.logsigmoid(torch.where(matches, logits, -logits)).sum(dim=1).mean()

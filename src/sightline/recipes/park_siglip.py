@@ -5,8 +5,9 @@
 A SigLIP of 1.6 M parameters learns on scenes drawn as it goes. Sentences alone teach a network of
 this size to see very slowly, so two small heads also ask every patch for the kind and the colour
 of what covers it, which the park knows exactly; they are thrown away afterwards, and what remains
-is a plain SigLIP. Half of the scenes hold one object; their sentences are in part the prompts that
-classification will use.
+is a plain SigLIP. Half of the scenes hold one object; in part a sentence is a prompt about one
+thing, as classification and tagging will ask. Such a sentence is true of every picture of the batch
+that shows that thing, which the park knows too: the sigmoid loss takes all of them as matches.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
@@ -29,7 +31,8 @@ from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
 from sightline.data.records import Dataset
 from sightline.nn.linear import Linear
 from sightline.nn.norms import unit_length
-from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps, pair_loss
+from sightline.objectives.contrastive import sigmoid_contrastive
+from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps
 from sightline.recipes.park_scores import park_scores
 from sightline.recipes.run import PARK, Outcome, Plan, carry_out
 from sightline.recipes.towers import Start, start_from
@@ -41,8 +44,10 @@ if TYPE_CHECKING:
 
 ONE_OBJECT = 0.5
 """Share of training scenes with a single object."""
-PROMPTED = 0.5
-"""Share of those whose sentence is a prompt instead of a caption."""
+PROMPTED_ALONE, PROMPTED_AMONG = 0.5, 0.25
+"""Share of sentences that are a prompt about one thing, in scenes of one object and of several."""
+ANY = -1
+"""A claim about no kind (a caption), or about no colour."""
 BACKGROUND_WEIGHT = 0.2
 PROMPTS = ("This is a photo of {}.", "a photo of {}.", "{}.", "{}", "there is {} here.")
 
@@ -77,6 +82,10 @@ class TaughtBatch(NamedTuple):
     """int64[B, P]: index of the kind, or `BACKGROUND`."""
     colours: Tensor
     """int64[B, P]"""
+    claims: Tensor
+    """int64[B, 2]: kind and colour that the sentence claims, or `ANY`."""
+    shown: Tensor
+    """bool[B, kinds, colours]: what each picture shows."""
 
 
 class Taught(nn.Module):
@@ -134,18 +143,14 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
     def draw(seed: int, generator: np.random.Generator) -> tuple[Any, ...]:
         objects = None if seed < half else 1
         drawn = scene(seed, "train", recipe.image_size, objects)
+        words, claim = sentence(drawn, generator)
         truth = patch_truth(drawn, recipe.patch_size)
-        return drawn.pixels, sentence(drawn, generator), *truth
+        return drawn.pixels, words, *truth, np.array(claim), contents(drawn)
 
     def collate(samples: list[tuple[Any, ...]]) -> TaughtBatch:
-        pixels, sentences, kinds, colours = zip(*samples, strict=True)
-        ids = processor.texts(sentences).ids
-        return TaughtBatch(
-            processor.images(pixels),
-            ids,
-            torch.from_numpy(np.stack(kinds)),
-            torch.from_numpy(np.stack(colours)),
-        )
+        pixels, words, *truths = zip(*samples, strict=True)
+        stacked = (torch.from_numpy(np.stack(column)) for column in truths)
+        return TaughtBatch(processor.images(pixels), processor.texts(words).ids, *stacked)
 
     seeds: Sequence[int] = range(recipe.pictures)
     return Loader(
@@ -153,25 +158,52 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
     )
 
 
-def sentence(drawn: Scene, generator: np.random.Generator) -> str:
-    """A caption; for a single object often a prompt with its kind, or its colour and kind."""
-    if len(drawn.objects) > 1 or generator.random() > PROMPTED:
-        return drawn.captions[int(generator.integers(len(drawn.captions)))]
-    thing = drawn.objects[0]
-    words = thing.kind if generator.random() < 0.5 else thing.name
+def sentence(drawn: Scene, generator: np.random.Generator) -> tuple[str, tuple[int, int]]:
+    """A caption, or a prompt about one of the objects; and the kind and colour it claims."""
+    prompted = PROMPTED_ALONE if len(drawn.objects) == 1 else PROMPTED_AMONG
+    if generator.random() >= prompted:
+        return drawn.captions[int(generator.integers(len(drawn.captions)))], (ANY, ANY)
+    thing = drawn.objects[int(generator.integers(len(drawn.objects)))]
+    with_colour = generator.random() < 0.5
+    words = thing.name if with_colour else thing.kind
     if generator.random() < 0.5:
         words = with_article(words)
-    return PROMPTS[int(generator.integers(len(PROMPTS)))].format(words)
+    colour = COLOURS.index(thing.colour) if with_colour else ANY
+    prompt = PROMPTS[int(generator.integers(len(PROMPTS)))]
+    return prompt.format(words), (KINDS.index(thing.kind), colour)
+
+
+def contents(drawn: Scene) -> NDArray[np.bool_]:
+    """bool[kinds, colours]: which kinds in which colours a scene shows."""
+    shown = np.zeros((len(KINDS), len(COLOURS)), dtype=np.bool_)
+    for thing in drawn.objects:
+        shown[KINDS.index(thing.kind), COLOURS.index(thing.colour)] = True
+    return shown
+
+
+def true_pairs(claims: Tensor, shown: Tensor) -> Tensor:
+    """bool[B, B]: picture i against sentence j. A caption is true of its own picture alone.
+
+    Args:
+        claims: int64[B, 2], kind and colour or `ANY`.
+        shown: bool[B, kinds, colours].
+    """
+    kind, colour = claims.unbind(dim=1)
+    of_kind = shown[:, kind.clamp(min=0)]  # [B B colours]
+    exact = of_kind.gather(2, colour.clamp(min=0).expand(len(shown), -1)[..., None])[..., 0]
+    told = torch.where(colour == ANY, of_kind.any(dim=-1), exact) & (kind != ANY)  # [B B]
+    return told | torch.eye(len(shown), dtype=torch.bool, device=shown.device)
 
 
 def taught_step(teaching: float) -> Step:
-    """The sigmoid loss plus the two per-patch cross-entropies."""
-    loss_of_pairs = pair_loss("sigmoid")
+    """The sigmoid loss over what is true, plus the two per-patch cross-entropies."""
 
     def step(network: nn.Module, batches: list[TaughtBatch]) -> StepResult:
         (batch,) = batches
         image, text, kinds, colours = network(batch.pixels, batch.ids)
-        contrast = loss_of_pairs(network.model, (image, text))  # type: ignore[arg-type]
+        scale, bias = network.model.pair_scale()  # type: ignore[operator,union-attr]
+        matches = true_pairs(batch.claims, batch.shown)
+        contrast = sigmoid_contrastive(image, text, scale, bias, matches=matches)
         kind_loss, kind_right = patch_loss(kinds, batch.kinds)
         colour_loss, colour_right = patch_loss(colours, batch.colours)
         backward(contrast + teaching * (kind_loss + colour_loss))
