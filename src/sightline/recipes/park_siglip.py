@@ -2,7 +2,7 @@
 
     sightline train park-siglip --out RUN
 
-A SigLIP of 1.6 M parameters learns on scenes drawn as it goes. Sentences alone teach a network of
+A SigLIP of 1.7 M parameters learns on scenes drawn as it goes. Sentences alone teach a network of
 this size to see very slowly, so two small heads also ask every patch for the kind and the colour
 of what covers it, which the park knows exactly; they are thrown away afterwards, and what remains
 is a plain SigLIP. Half of the scenes hold one object; in part a sentence is a prompt about one
