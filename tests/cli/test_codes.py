@@ -72,6 +72,8 @@ def test_interrupting_is_quiet(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "parks")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell that runs the tests in its background has children ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     limit = time.monotonic() + 60
     while not list(tmp_path.glob(".parks*/captions.jsonl")) and time.monotonic() < limit:

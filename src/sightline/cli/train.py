@@ -74,8 +74,8 @@ def _settings(call: Call, recipe: str, data: str | None, assignments: tuple[str,
             known = "auto, float32 or bfloat16"
             raise click.BadParameter(f"training takes {known}", param_hint="--dtype")
         changed["autocast"] = _AUTOCAST[call.dtype]
-    if call.device not in ("auto", "cpu"):
-        raise click.BadParameter("recipes of this version train on the CPU", param_hint="--device")
+    if call.device != "auto":
+        changed["device"] = call.device
     return override(find_recipe(recipe).recipe(), changed)
 
 

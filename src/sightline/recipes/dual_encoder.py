@@ -85,6 +85,7 @@ class DualEncoderRecipe:
     """Smallest share of a picture's sides that a random crop keeps; 1 never crops."""
     autocast: str = "auto"
     compile: bool = False
+    device: str = "auto"
 
     # around it
     test_share: float = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sightline.core.devices import set_threads
+from sightline.core.devices import choose_device, set_threads
 from sightline.core.errors import ConfigError
 from sightline.core.files import write_json
 from sightline.data.formats import open_dataset
@@ -142,6 +142,7 @@ def carry_out(
 ) -> Outcome:
     """Score, train, score again, report; resumes where an earlier call in `out` stopped."""
     set_threads()
+    plan.network.to(choose_device(recipe.device))
     measure = scores or (lambda start: held_out_scores(start, plan.test, recipe))
     before = _scores_before(out, plan.start, measure)
     first = next(name for name in ("score", "zeroshot", *before) if name in before)
