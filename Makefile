@@ -8,18 +8,23 @@ BIN := $(VENV)/bin
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Sightline needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into $(VENV): about 1.3 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,train,check]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,check]'
 	touch $@
 
 install: $(VENV)/.installed  ## the environment, with everything that tests and checks need
 
-demo: install  ## the first minute: bundled models at work, one report in demo-out/
+demo: $(VENV)/.core  ## the first minute: bundled models at work, one report in demo-out/
 	$(BIN)/sightline demo --out demo-out
 
 test: install  ## the default tests
