@@ -13,10 +13,14 @@ from sightline.data.park.vocabulary import COLOURS, KINDS, with_article
 from sightline.recipes.park_scores import distinct
 from sightline.recipes.park_siglip import (
     ANY,
+    GREY,
     PROMPTS,
     ParkSigLIPRecipe,
     Taught,
+    contents,
+    middle_grey,
     patch_loss,
+    prompt_about_a_kind,
     sentence,
     taught_loader,
     taught_step,
@@ -75,7 +79,7 @@ def test_true_pairs_by_hand():
     """Three pictures: a red bench; a blue bench and a red cat; a blue tree."""
     bench, cat, tree = (KINDS.index(name) for name in ("bench", "cat", "tree"))
     red, blue = COLOURS.index("red"), COLOURS.index("blue")
-    shown = torch.zeros(3, len(KINDS), len(COLOURS), dtype=torch.bool)
+    shown = torch.zeros(3, len(KINDS), len(COLOURS) + 1, dtype=torch.bool)
     for picture, kind, colour in (
         (0, bench, red),
         (1, bench, blue),
@@ -91,6 +95,32 @@ def test_true_pairs_by_hand():
     ]
 
 
+def test_colourless_pictures_match_kinds_and_no_colours():
+    """A grey bench, then a red bench: "a bench" is true of both, "a red bench" of one."""
+    bench, red = KINDS.index("bench"), COLOURS.index("red")
+    shown = torch.zeros(2, len(KINDS), len(COLOURS) + 1, dtype=torch.bool)
+    shown[[0, 1], bench, [GREY, red]] = True
+    claims = torch.tensor([[bench, ANY], [bench, red]])
+    assert true_pairs(claims, shown).tolist() == [[True, False], [True, True]]
+
+
+def test_middle_grey_is_no_colour_of_the_park():
+    grey = middle_grey(scene(3).pixels)
+    assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 0] == grey[..., 2]).all()
+    assert 80 <= grey.min() and grey.max() <= 176
+    drawn = scene(3)
+    assert contents(drawn, colourless=True).sum() == len({t.kind for t in drawn.objects})
+    assert not contents(drawn, colourless=True)[:, :GREY].any()
+
+
+def test_a_prompt_about_a_kind_names_no_colour():
+    drawn = scene(3)
+    for i in range(50):
+        words, (kind, colour) = prompt_about_a_kind(drawn, np.random.default_rng(i))
+        assert KINDS[kind] in words and colour == ANY
+        assert not set(words.split()) & set(COLOURS)
+
+
 def test_no_training_scene_shows_a_held_out_pair():
     from sightline.data.park.vocabulary import held_out_pairs
 
@@ -101,7 +131,7 @@ def test_no_training_scene_shows_a_held_out_pair():
         pairs = set(
             zip(batch.kinds.flatten().tolist(), batch.colours.flatten().tolist(), strict=True)
         )
-        seen |= {(KINDS[k], COLOURS[c]) for k, c in pairs if k != BACKGROUND}
+        seen |= {(KINDS[k], COLOURS[c]) for k, c in pairs if c != BACKGROUND}
     assert seen and seen & set(held_out_pairs()) == set()
 
 

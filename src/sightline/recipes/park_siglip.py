@@ -8,6 +8,10 @@ of what covers it, which the park knows exactly; they are thrown away afterwards
 is a plain SigLIP. Half of the scenes hold one object; in part a sentence is a prompt about one
 thing, as classification and tagging will ask. Such a sentence is true of every picture of the batch
 that shows that thing, which the park knows too: the sigmoid loss takes all of them as matches.
+
+Some pictures lose their colours and keep a sentence about a kind alone. Without them the network
+learns that what it never saw in orange cannot be orange, and fails on new pairs of kind and colour.
+Grey is none of the park's colours, so that no held-out pair is shown.
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ ONE_OBJECT = 0.5
 """Share of training scenes with a single object."""
 PROMPTED_ALONE, PROMPTED_AMONG = 0.5, 0.25
 """Share of sentences that are a prompt about one thing, in scenes of one object and of several."""
+COLOURLESS = 0.2
+"""Share of pictures turned to middle greys, with a sentence about a kind."""
+GREY = len(COLOURS)
+"""Where `shown` keeps the kinds of a picture without colours."""
 ANY = -1
 """A claim about no kind (a caption), or about no colour."""
 BACKGROUND_WEIGHT = 0.2
@@ -85,7 +93,7 @@ class TaughtBatch(NamedTuple):
     claims: Tensor
     """int64[B, 2]: kind and colour that the sentence claims, or `ANY`."""
     shown: Tensor
-    """bool[B, kinds, colours]: what each picture shows."""
+    """bool[B, kinds, colours + 1]: what each picture shows; the last one is `GREY`."""
 
 
 class Taught(nn.Module):
@@ -143,9 +151,14 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
     def draw(seed: int, generator: np.random.Generator) -> tuple[Any, ...]:
         objects = None if seed < half else 1
         drawn = scene(seed, "train", recipe.image_size, objects)
+        kinds, colours = patch_truth(drawn, recipe.patch_size)
+        if generator.random() < COLOURLESS:
+            words, claim = prompt_about_a_kind(drawn, generator)
+            nothing = np.full_like(colours, BACKGROUND)
+            shown = contents(drawn, colourless=True)
+            return middle_grey(drawn.pixels), words, kinds, nothing, np.array(claim), shown
         words, claim = sentence(drawn, generator)
-        truth = patch_truth(drawn, recipe.patch_size)
-        return drawn.pixels, words, *truth, np.array(claim), contents(drawn)
+        return drawn.pixels, words, kinds, colours, np.array(claim), contents(drawn)
 
     def collate(samples: list[tuple[Any, ...]]) -> TaughtBatch:
         pixels, words, *truths = zip(*samples, strict=True)
@@ -173,11 +186,28 @@ def sentence(drawn: Scene, generator: np.random.Generator) -> tuple[str, tuple[i
     return prompt.format(words), (KINDS.index(thing.kind), colour)
 
 
-def contents(drawn: Scene) -> NDArray[np.bool_]:
-    """bool[kinds, colours]: which kinds in which colours a scene shows."""
-    shown = np.zeros((len(KINDS), len(COLOURS)), dtype=np.bool_)
+def prompt_about_a_kind(
+    drawn: Scene, generator: np.random.Generator
+) -> tuple[str, tuple[int, int]]:
+    """A prompt that names the kind of one object and no colour."""
+    thing = drawn.objects[int(generator.integers(len(drawn.objects)))]
+    words = with_article(thing.kind) if generator.random() < 0.5 else thing.kind
+    prompt = PROMPTS[int(generator.integers(len(PROMPTS)))]
+    return prompt.format(words), (KINDS.index(thing.kind), ANY)
+
+
+def middle_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The brightness of a picture between 80 and 176: shapes without colours, black or white."""
+    brightness = pixels @ np.array([0.299, 0.587, 0.114])  # [H W], ITU-R BT.601
+    grey = (80 + brightness * (96 / 255)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def contents(drawn: Scene, colourless: bool = False) -> NDArray[np.bool_]:
+    """bool[kinds, colours + 1]: which kinds in which colours a picture shows."""
+    shown = np.zeros((len(KINDS), len(COLOURS) + 1), dtype=np.bool_)
     for thing in drawn.objects:
-        shown[KINDS.index(thing.kind), COLOURS.index(thing.colour)] = True
+        shown[KINDS.index(thing.kind), GREY if colourless else COLOURS.index(thing.colour)] = True
     return shown
 
 
@@ -186,10 +216,10 @@ def true_pairs(claims: Tensor, shown: Tensor) -> Tensor:
 
     Args:
         claims: int64[B, 2], kind and colour or `ANY`.
-        shown: bool[B, kinds, colours].
+        shown: bool[B, kinds, colours + 1].
     """
     kind, colour = claims.unbind(dim=1)
-    of_kind = shown[:, kind.clamp(min=0)]  # [B B colours]
+    of_kind = shown[:, kind.clamp(min=0)]  # [B B colours+1]
     exact = of_kind.gather(2, colour.clamp(min=0).expand(len(shown), -1)[..., None])[..., 0]
     told = torch.where(colour == ANY, of_kind.any(dim=-1), exact) & (kind != ANY)  # [B B]
     return told | torch.eye(len(shown), dtype=torch.bool, device=shown.device)
@@ -236,5 +266,5 @@ def scores_while_training(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, f
     """What the bundled model is judged by, on few scenes; "score" decides which one is kept."""
     model = start.as_model("park-siglip", Path("."))
     found = {name: metric.value for name, metric in park_scores(model, recipe.eval_limit).items()}
-    judged = [found[name] for name in ("test phrase", "image to text", "text to image")]
+    judged = [found[n] for n in ("test phrase", "pairs phrase", "image to text", "text to image")]
     return {"score": float(np.mean(judged)), **found}
