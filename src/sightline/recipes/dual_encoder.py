@@ -41,15 +41,17 @@ class DualEncoderRecipe:
     # the network, where no weights are given
     variant: str | None = None
     """A published size ("B/16-224"); None builds the small one below."""
-    image_size: int = 64
+    image_size: int | None = None
+    """None takes the size of the pictures, from 32 to 224 pixels."""
     patch_size: int = 8
-    width: int = 128
-    depth: int = 5
+    width: int = 64
+    depth: int = 3
     num_heads: int = 4
-    text_width: int = 128
-    text_depth: int = 3
+    text_width: int = 64
+    text_depth: int = 2
     text_heads: int = 4
-    context_length: int = 32
+    context_length: int | None = None
+    """None takes the length of the longest sentence, at most 64."""
     vocab_size: int = 1000
     positions: str = "sincos"
     """What the image positions start from: "sincos", or "normal" noise."""
@@ -64,14 +66,16 @@ class DualEncoderRecipe:
     batch_size: int = 128
     accumulate: int = 1
     """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
-    epochs: float = 30.0
+    epochs: float = 60.0
+    most_steps: int = 3000
+    """What `epochs` may come to; the rate reaches its end there."""
     steps: int | None = None
     """Instead of epochs."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     image_lr_scale: float = 1.0
     text_lr_scale: float = 1.0
     weight_decay: float = 0.05
-    warmup: float = 0.05
+    warmup: float = 0.03
     """Share of the steps."""
     beta2: float = 0.98
     clip: float = 1.0
@@ -257,11 +261,11 @@ def training_stage(recipe: DualEncoderRecipe, steps: int, names: Sequence[str]) 
 
 
 def number_of_steps(recipe: DualEncoderRecipe, pictures: int) -> int:
-    """`steps`, or the steps that `epochs` over so many pictures take."""
+    """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`."""
     if recipe.steps is not None:
         return recipe.steps
     whole = recipe.batch_size * recipe.accumulate
-    return max(1, round(recipe.epochs * pictures / whole))
+    return min(recipe.most_steps, max(1, round(recipe.epochs * pictures / whole)))
 
 
 def objective_of(recipe: DualEncoderRecipe, score: str) -> str:

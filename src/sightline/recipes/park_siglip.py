@@ -69,9 +69,14 @@ class ParkSigLIPRecipe(DualEncoderRecipe):
     epochs: float = 1.0
     pictures: int = 320_000
     """Different scenes in an epoch; each is drawn once."""
+    steps: int | None = 3100
     lr: float = 2.5e-3
+    warmup: float = 0.05
+    image_size: int | None = 64
+    width: int = 128
     depth: int = 5
-    text_depth: int = 2
+    text_width: int = 128
+    context_length: int | None = 32
     vocab_size: int = 400
     teaching: float = 2.0
     """Weight of the per-patch losses."""
@@ -146,11 +151,13 @@ def vocabulary_texts() -> list[str]:
 
 def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[TaughtBatch]:
     """Scenes drawn by the loader's threads; the second half of the seeds shows one object."""
+    assert recipe.image_size is not None
+    size = recipe.image_size
     half = round(recipe.pictures * (1 - ONE_OBJECT))
 
     def draw(seed: int, generator: np.random.Generator) -> tuple[Any, ...]:
         objects = None if seed < half else 1
-        drawn = scene(seed, "train", recipe.image_size, objects)
+        drawn = scene(seed, "train", size, objects)
         kinds, colours = patch_truth(drawn, recipe.patch_size)
         if generator.random() < COLOURLESS:
             words, claim = prompt_about_a_kind(drawn, generator)

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from sightline.core.devices import choose_device, set_threads
-from sightline.core.errors import ConfigError
+from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.core.files import write_json
 from sightline.data.formats import open_dataset
 from sightline.data.park.records import ParkRecords
@@ -20,6 +20,7 @@ from sightline.data.park.text import texts as park_texts
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.retrieval import retrieval
 from sightline.evaluation.zeroshot import zeroshot
+from sightline.inputs.images import read_image
 from sightline.inputs.prompts import fill
 from sightline.models.table import system as find_system
 from sightline.recipes.dual_encoder import (
@@ -34,7 +35,7 @@ from sightline.recipes.dual_encoder import (
     training_stage,
 )
 from sightline.recipes.report import write_report
-from sightline.recipes.towers import Start, start_from
+from sightline.recipes.towers import Start, fitting_size, start_from
 from sightline.training.accumulation import Step
 from sightline.training.cost import RunSummary
 from sightline.training.loop import train
@@ -42,6 +43,7 @@ from sightline.training.options import LoopOptions, Progress
 
 PARK = "park"
 """As `data`: scenes drawn while training, no files."""
+PARK_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def train_dual_encoder(
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
     training, test = splits(recipe)
+    recipe = with_picture_size(recipe, training)
     template = find_system(recipe.system).default_template or "{}"
     start = start_from(recipe, _all_sentences(training, template))
     plan = Plan(
@@ -117,8 +120,9 @@ def splits(recipe: DualEncoderRecipe) -> tuple[Sequence[Record], Dataset]:
     if not recipe.data:
         raise ConfigError("the run has no data: give --data PATH (or --data park for drawn parks)")
     if recipe.data == PARK:
-        test = ParkRecords("test", count=recipe.eval_limit, size=recipe.image_size)
-        drawn = ParkRecords("train", count=60_000, size=recipe.image_size)
+        size = recipe.image_size or PARK_SIZE
+        test = ParkRecords("test", count=recipe.eval_limit, size=size)
+        drawn = ParkRecords("train", count=60_000, size=size)
         return drawn, Dataset(list(test), name=test.name)
     data = open_dataset(recipe.data)
     names = {record.split for record in data}
@@ -130,6 +134,21 @@ def splits(recipe: DualEncoderRecipe) -> tuple[Sequence[Record], Dataset]:
     test_part = [data[int(i)] for i in np.sort(order[:count])]
     rest = [data[int(i)] for i in np.sort(order[count:])]
     return rest, Dataset(test_part, name=f"{data.name}, held out")
+
+
+def with_picture_size(recipe: DualEncoderRecipe, records: Sequence[Record]) -> DualEncoderRecipe:
+    """The recipe with the size of its pictures, where neither it nor any weights name one."""
+    if recipe.image_size is not None or recipe.init or recipe.init_image or recipe.variant:
+        return recipe
+    sides = []
+    for index in np.linspace(0, len(records) - 1, num=min(64, len(records)), dtype=int):
+        try:
+            sides.append(min(read_image(records[int(index)].image).shape[:2]))
+        except ImageError:  # the loader counts and names it
+            continue
+    if not sides:
+        raise DataError("none of the first pictures can be read: see 'sightline data inspect'")
+    return replace(recipe, image_size=fitting_size(sides, recipe.patch_size))
 
 
 def carry_out(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.inputs.preprocessing import ImageProcessor
 from sightline.inputs.processors import Processor
-from sightline.inputs.vocabulary import train_vocabulary
+from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.table import system as find_system
 from sightline.nn.positions import GridPositions, sincos_grid
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from sightline.inputs.tokenizers import TextTokenizer
     from sightline.recipes.dual_encoder import DualEncoderRecipe
     from sightline.tasks.model import Model
+
+
+LONGEST, MEASURED = 64, 20_000
+"""Tokens of a sentence at most, and sentences that are looked at, where no length is given."""
+SMALLEST_SIDE, LARGEST_SIDE = 32, 224
+"""Pixels of the pictures of a small network, where no size is given."""
 
 
 @dataclass
@@ -87,13 +95,17 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
 
 
 def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> TextTokenizer:
-    """A tokenizer of the system's rules, learned from the captions."""
-    return train_vocabulary(
-        captions,
-        recipe.vocab_size,
-        rules="clip" if recipe.system == "clip" else "siglip",
-        max_length=recipe.context_length,
-    )
+    """A tokenizer of the system's rules, learned from the captions, as long as they need."""
+    sentences = list(captions)
+    rules: Rules = "clip" if recipe.system == "clip" else "siglip"
+    length = recipe.context_length
+    if length is None:
+        widest = train_vocabulary(sentences, recipe.vocab_size, rules, LONGEST)
+        mask = widest(sentences[:MEASURED]).mask
+        # SigLIP's padding is its end token: the first of them closes the sentence.
+        needed = int(mask.sum(dim=1).max()) + 1
+        length = min(LONGEST, 8 * math.ceil(needed / 8))
+    return train_vocabulary(sentences, recipe.vocab_size, rules, length)
 
 
 def _given(name: str | None, system: System) -> Loaded | None:
@@ -117,7 +129,7 @@ def _config(
     text: Loaded | None,
     tokenizer: TextTokenizer | None,
 ) -> Any:
-    config = _own_config(recipe, system)
+    config = _own_config(recipe, system, tokenizer)
     if text is not None:
         config = replace(config, text=text.config.text)
     elif tokenizer is not None:
@@ -137,11 +149,19 @@ def _fitted(words: Any, tokenizer: TextTokenizer) -> Any:
     return replace(words, vocab_size=tokenizer.vocab_size, **known)
 
 
-def _own_config(recipe: DualEncoderRecipe, system: System) -> Any:
+def fitting_size(sides: Sequence[int], patch_size: int) -> int:
+    """The median side of pictures, within bounds, as a whole number of patches."""
+    side = min(LARGEST_SIDE, max(SMALLEST_SIDE, round(median(sides))))
+    return patch_size * max(1, round(side / patch_size))
+
+
+def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokenizer | None) -> Any:
     if recipe.variant is not None:
         if recipe.variant not in system.variants:
             raise ConfigError(unknown_name("variant", recipe.variant, system.variants))
         return system.variants[recipe.variant]
+    size = recipe.image_size or 8 * recipe.patch_size
+    length = recipe.context_length or getattr(tokenizer, "max_length", None) or LONGEST
     image = replace(
         system.tiny.image,
         width=recipe.width,
@@ -149,7 +169,7 @@ def _own_config(recipe: DualEncoderRecipe, system: System) -> Any:
         num_heads=recipe.num_heads,
         mlp_width=4 * recipe.width,
         patch_size=(recipe.patch_size, recipe.patch_size),
-        image_size=(recipe.image_size, recipe.image_size),
+        image_size=(size, size),
     )
     text = replace(
         system.tiny.text,
@@ -157,7 +177,7 @@ def _own_config(recipe: DualEncoderRecipe, system: System) -> Any:
         depth=recipe.text_depth,
         num_heads=recipe.text_heads,
         mlp_width=4 * recipe.text_width,
-        context_length=recipe.context_length,
+        context_length=length,
     )
     config = replace(system.tiny, image=image, text=text)
     return replace(config, embedding_width=recipe.width) if system.name == "clip" else config
