@@ -24,10 +24,13 @@ LARGEST = 5_000_000
 """Bytes of weights that a bundled model may have."""
 
 
-def bundle(run: str | Path, folder: str | Path, count: int = 2000) -> dict[str, Any]:
+def bundle(
+    run: str | Path, folder: str | Path, note: str = "", count: int = 2000
+) -> dict[str, Any]:
     """Write the best model of a park run into `folder`; returns its card.
 
-    The scores are those of the stored float16 weights, not of the run's own.
+    The scores are those of the stored float16 weights, not of the run's own. `note` says what the
+    settings do not.
 
     Raises:
         ConfigError: the run has no model, or its weights are too large.
@@ -41,6 +44,7 @@ def bundle(run: str | Path, folder: str | Path, count: int = 2000) -> dict[str, 
         "licence": "Apache-2.0",
         "park": {"version": PARK_VERSION, "digest": digest()},
         **_history(source.parent),
+        "note": note,
     }
     parts = (model.network, model.processor, model.config, model.system, folder)
     save_checkpoint(*parts, dtype="float16", metadata=card)
@@ -76,8 +80,8 @@ def _history(checkpoint: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Bundle the run named on the command line and print its scores."""
-    run, folder = sys.argv[1:3]
-    print(json.dumps(bundle(run, folder)["scores"], indent=2))
+    run, folder, note = (*sys.argv[1:], "")[:3]
+    print(json.dumps(bundle(run, folder, note)["scores"], indent=2))
 
 
 if __name__ == "__main__":
