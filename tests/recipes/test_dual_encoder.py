@@ -64,6 +64,15 @@ def test_the_saved_model_loads_and_answers(run):
     assert len(model.classify(picture, ["a bench", "a cat"])) == 2
 
 
+@pytest.mark.parametrize(
+    ("flops", "text"), [(1.98e12, "1.98 TFLOP"), (1.9e17, "190 PFLOP"), (5e6, "0.005 GFLOP")]
+)
+def test_arithmetic_has_the_unit_that_fits(flops, text):
+    from sightline.recipes.report import _arithmetic
+
+    assert _arithmetic(flops) == text
+
+
 def test_a_rerun_of_a_finished_run_changes_nothing(run, parks):
     outcome, out = run
     again = train_dual_encoder(replace(SMALL, data=parks), out)

@@ -71,9 +71,17 @@ def _facts(summary: RunSummary, plan: Plan) -> dict[str, Any]:
         "steps": summary.steps,
         "pictures": summary.pictures,
         "time": f"{60 * summary.hours:.1f} min",
-        "arithmetic": f"{summary.flops / 1e15:.2f} PFLOP",
+        "arithmetic": _arithmetic(summary.flops),
         "peak memory": f"{summary.peak_memory_bytes / 2**30:.2f} GiB",
     }
+
+
+def _arithmetic(flops: float) -> str:
+    """Three digits with the unit that fits: 1.98 TFLOP."""
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
+        if flops >= size:
+            break
+    return f"{flops / size:.3g} {unit}"
 
 
 def _pictures(report: Report, model: Model, plan: Plan) -> None:
