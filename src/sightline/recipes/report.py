@@ -78,10 +78,9 @@ def _facts(summary: RunSummary, plan: Plan) -> dict[str, Any]:
 
 def _arithmetic(flops: float) -> str:
     """Three digits with the unit that fits: 1.98 TFLOP."""
-    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
-        if flops >= size:
-            break
-    return f"{flops / size:.3g} {unit}"
+    units = {"EFLOP": 1e18, "PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9}
+    unit = next((name for name, size in units.items() if flops >= size), "GFLOP")
+    return f"{flops / units[unit]:.3g} {unit}"
 
 
 def _pictures(report: Report, model: Model, plan: Plan) -> None:
