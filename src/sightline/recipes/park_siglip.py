@@ -50,7 +50,7 @@ ONE_OBJECT = 0.5
 """Share of training scenes with a single object."""
 PROMPTED_ALONE, PROMPTED_AMONG = 0.5, 0.25
 """Share of sentences that are a prompt about one thing, in scenes of one object and of several."""
-COLOURLESS = 0.35
+COLOURLESS = 0.2
 """Share of pictures turned to middle greys, with a sentence about a kind."""
 GREY = len(COLOURS)
 """Where `shown` keeps the kinds of a picture without colours."""
@@ -69,7 +69,7 @@ class ParkSigLIPRecipe(DualEncoderRecipe):
     epochs: float = 1.0
     pictures: int = 320_000
     """Different scenes in an epoch; each is drawn once."""
-    steps: int | None = 3700
+    steps: int | None = 3100
     lr: float = 2.5e-3
     warmup: float = 0.05
     image_size: int | None = 64
