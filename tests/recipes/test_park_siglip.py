@@ -20,7 +20,7 @@ from sightline.recipes.park_siglip import (
     contents,
     middle_grey,
     patch_loss,
-    prompt_about_a_kind,
+    prompt,
     sentence,
     taught_loader,
     taught_step,
@@ -116,7 +116,7 @@ def test_middle_grey_is_no_colour_of_the_park():
 def test_a_prompt_about_a_kind_names_no_colour():
     drawn = scene(3)
     for i in range(50):
-        words, (kind, colour) = prompt_about_a_kind(drawn, np.random.default_rng(i))
+        words, (kind, colour) = prompt(drawn, np.random.default_rng(i), with_colour=False)
         assert KINDS[kind] in words and colour == ANY
         assert not set(words.split()) & set(COLOURS)
 

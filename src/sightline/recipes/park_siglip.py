@@ -160,7 +160,7 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
         drawn = scene(seed, "train", size, objects)
         kinds, colours = patch_truth(drawn, recipe.patch_size)
         if generator.random() < COLOURLESS:
-            words, claim = prompt_about_a_kind(drawn, generator)
+            words, claim = prompt(drawn, generator, with_colour=False)
             nothing = np.full_like(colours, BACKGROUND)
             shown = contents(drawn, colourless=True)
             return middle_grey(drawn.pixels), words, kinds, nothing, np.array(claim), shown
@@ -183,24 +183,20 @@ def sentence(drawn: Scene, generator: np.random.Generator) -> tuple[str, tuple[i
     prompted = PROMPTED_ALONE if len(drawn.objects) == 1 else PROMPTED_AMONG
     if generator.random() >= prompted:
         return drawn.captions[int(generator.integers(len(drawn.captions)))], (ANY, ANY)
+    return prompt(drawn, generator, with_colour=generator.random() < 0.5)
+
+
+def prompt(
+    drawn: Scene, generator: np.random.Generator, with_colour: bool
+) -> tuple[str, tuple[int, int]]:
+    """A prompt that names one object's kind, with or without its colour; and what it claims."""
     thing = drawn.objects[int(generator.integers(len(drawn.objects)))]
-    with_colour = generator.random() < 0.5
     words = thing.name if with_colour else thing.kind
     if generator.random() < 0.5:
         words = with_article(words)
     colour = COLOURS.index(thing.colour) if with_colour else ANY
-    prompt = PROMPTS[int(generator.integers(len(PROMPTS)))]
-    return prompt.format(words), (KINDS.index(thing.kind), colour)
-
-
-def prompt_about_a_kind(
-    drawn: Scene, generator: np.random.Generator
-) -> tuple[str, tuple[int, int]]:
-    """A prompt that names the kind of one object and no colour."""
-    thing = drawn.objects[int(generator.integers(len(drawn.objects)))]
-    words = with_article(thing.kind) if generator.random() < 0.5 else thing.kind
-    prompt = PROMPTS[int(generator.integers(len(PROMPTS)))]
-    return prompt.format(words), (KINDS.index(thing.kind), ANY)
+    template = PROMPTS[int(generator.integers(len(PROMPTS)))]
+    return template.format(words), (KINDS.index(thing.kind), colour)
 
 
 def middle_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

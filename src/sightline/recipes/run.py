@@ -233,8 +233,3 @@ def _scores_before(
     document = {"format": "sightline.before", "version": 1, "scores": scores}
     write_json(path, {**document, "seconds": round(time.monotonic() - begun, 2)})
     return scores
-
-
-def with_data(recipe: DualEncoderRecipe, data: str | None) -> DualEncoderRecipe:
-    """The recipe on other data; None keeps its own."""
-    return recipe if data is None else replace(recipe, data=data)
