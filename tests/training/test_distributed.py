@@ -8,9 +8,9 @@ import sys
 import torch
 from torch.nn import functional as F
 
+from sightline.objectives.contrastive import alone
 from sightline.training.distributed import (
     all_gather_with_grad,
-    gather_identity,
     rank,
     world_size,
 )
@@ -69,5 +69,5 @@ def test_gather_over_two_processes_gives_the_gradient_of_the_joined_batch(tmp_pa
 
 def test_alone_the_gather_is_the_identity():
     rows = torch.randn(2, 3)
-    assert all_gather_with_grad(rows) is rows and gather_identity(rows) is rows
+    assert all_gather_with_grad(rows) is rows and alone(rows) is rows
     assert (rank(), world_size()) == (0, 1)

@@ -23,11 +23,6 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def gather_identity(rows: Tensor) -> Tensor:
-    """The gather of a single process: its own rows."""
-    return rows
-
-
 def all_gather_with_grad(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """The rows of all processes, in the order of their ranks; every process has equally many.
 
