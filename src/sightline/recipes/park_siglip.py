@@ -11,7 +11,8 @@ that shows that thing, which the park knows too: the sigmoid loss takes all of t
 
 Some pictures lose their colours and keep a sentence about a kind alone. Without them the network
 learns that what it never saw in orange cannot be orange, and fails on new pairs of kind and colour.
-Grey is none of the park's colours, so that no held-out pair is shown.
+Half of them are negatives, where dark is light: otherwise a kind that is never white is never the
+lightest thing around. Grey is none of the park's colours, so that no held-out pair is shown.
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ ONE_OBJECT = 0.5
 """Share of training scenes with a single object."""
 PROMPTED_ALONE, PROMPTED_AMONG = 0.5, 0.25
 """Share of sentences that are a prompt about one thing, in scenes of one object and of several."""
-COLOURLESS = 0.2
+COLOURLESS = 0.3
 """Share of pictures turned to middle greys, with a sentence about a kind."""
+NEGATIVE = 0.5
+"""Share of those in which dark and light change places."""
+CHOOSING = 1_000_000
+"""First seed of the scenes by which a checkpoint is chosen; the card has the scores of others."""
 GREY = len(COLOURS)
 """Where `shown` keeps the kinds of a picture without colours."""
 ANY = -1
@@ -163,7 +168,8 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
             words, claim = prompt(drawn, generator, with_colour=False)
             nothing = np.full_like(colours, BACKGROUND)
             shown = contents(drawn, colourless=True)
-            return middle_grey(drawn.pixels), words, kinds, nothing, np.array(claim), shown
+            pixels = middle_grey(drawn.pixels, generator.random() < NEGATIVE)
+            return pixels, words, kinds, nothing, np.array(claim), shown
         words, claim = sentence(drawn, generator)
         return drawn.pixels, words, kinds, colours, np.array(claim), contents(drawn)
 
@@ -199,9 +205,11 @@ def prompt(
     return template.format(words), (KINDS.index(thing.kind), colour)
 
 
-def middle_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def middle_grey(pixels: NDArray[np.uint8], negative: bool = False) -> NDArray[np.uint8]:
     """The brightness of a picture between 80 and 176: shapes without colours, black or white."""
     brightness = pixels @ np.array([0.299, 0.587, 0.114])  # [H W], ITU-R BT.601
+    if negative:
+        brightness = 255 - brightness
     grey = (80 + brightness * (96 / 255)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
 
@@ -268,6 +276,9 @@ def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
 def scores_while_training(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, float]:
     """What the bundled model is judged by, on few scenes; "score" decides which one is kept."""
     model = start.as_model("park-siglip", Path("."))
-    found = {name: metric.value for name, metric in park_scores(model, recipe.eval_limit).items()}
+    found = {
+        name: metric.value
+        for name, metric in park_scores(model, recipe.eval_limit, start=CHOOSING).items()
+    }
     judged = [found[n] for n in ("test phrase", "pairs phrase", "image to text", "text to image")]
     return {"score": float(np.mean(judged)), **found}
