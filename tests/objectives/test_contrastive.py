@@ -160,10 +160,11 @@ def test_the_right_form_learns_and_the_commonly_printed_one_does_not():
 
 
 def test_the_commonly_printed_form_pushes_every_logit_up():
-    scale, bias = torch.tensor(1.0), torch.zeros(4, 4, requires_grad=True)
-    zero = torch.zeros(4, 2)
-    commonly_printed(zero, zero, scale, bias).backward()
-    assert torch.allclose(bias.grad, torch.full((4, 4), -0.125))
-    right = torch.zeros(4, 4, requires_grad=True)
-    sigmoid_contrastive(zero, zero, scale, right).backward()
-    assert torch.allclose(right.grad, 0.125 - 0.25 * torch.eye(4))
+    """Against the unit vectors the logits are the image embeddings, and so are their gradients."""
+    scale, bias, text = torch.tensor(1.0), torch.tensor(0.0), torch.eye(4)
+    logits = torch.zeros(4, 4, requires_grad=True)
+    commonly_printed(logits, text, scale, bias).backward()
+    assert torch.allclose(logits.grad, torch.full((4, 4), -0.125))
+    logits.grad = None
+    sigmoid_contrastive(logits, text, scale, bias).backward()
+    assert torch.allclose(logits.grad, 0.125 - 0.25 * torch.eye(4))

@@ -1,7 +1,7 @@
 """Reading the fields of a published config.json, which is somebody else's file."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar, runtime_checkable
 
 from sightline.core.errors import CheckpointError
 
@@ -72,6 +72,7 @@ class TransformerFields(TypedDict):
     norm_eps: float
 
 
+@runtime_checkable
 class HasTransformerFields(Protocol):
     """A config with these fields, frozen."""
 

@@ -52,5 +52,5 @@ class MLP(nn.Module):
         self.fc2 = Linear(hidden, width)
         self.activation = activation(activation_name)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return self.fc2(self.activation(self.fc1(x)))
