@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from sightline.recipes.dual_encoder import (
     pair_loader,
     random_crop,
 )
-from sightline.recipes.run import held_out_scores, splits, train_dual_encoder
+from sightline.recipes.run import held_out_scores, train_dual_encoder
+from sightline.recipes.splits import splits
 from sightline.recipes.table import RECIPES, find_recipe
 from sightline.recipes.towers import start_from
 
@@ -85,13 +87,14 @@ def test_weights_of_both_towers_give_their_own_loss_at_step_zero(system, parks, 
     recipe = replace(SMALL, system=system, data=parks)
     first = train_dual_encoder(recipe, tmp_path / "first")
     tuned = replace(recipe, init=str(first.model), crop=1.0)
-    training, test = splits(tuned)
+    training, _, test = splits(tuned)
     start = start_from(tuned, [])
     batch = next(iter(pair_loader(training, start.processor, tuned, "{}")))
     saved = sightline.load(first.model, dtype="float32").network
     step = contrastive_step("softmax" if system == "clip" else "sigmoid", None)
     assert step(start.network, [batch]).loss == step(saved.requires_grad_(True), [batch]).loss
-    assert held_out_scores(start, test, tuned) == pytest.approx(first.after)
+    model = start.as_model(system, tmp_path)
+    assert held_out_scores(model, test, tuned.eval_limit) == pytest.approx(first.after)
 
 
 def test_one_tower_can_come_from_weights(run):
@@ -182,12 +185,53 @@ def test_crops_keep_their_share_of_each_side(smallest):
     assert random_crop(pixels, np.random.default_rng(0), 1) is pixels
 
 
-def test_splits_hold_out_a_seeded_share(parks):
-    training, test = splits(replace(SMALL, data=parks))
+def ids(parts):
+    return [[record.id for record in part] for part in parts]
+
+
+def test_splits_hold_out_seeded_shares(parks):
+    recipe = replace(SMALL, data=parks)
+    training, validation, test = splits(recipe)
     assert isinstance(test, Dataset)
-    assert (len(training), len(test)) == (36, 4)
-    assert {r.id for r in training} & {r.id for r in test} == set()
-    assert [r.id for r in test] == [r.id for r in splits(replace(SMALL, data=parks))[1]]
+    assert (len(training), len(validation), len(test)) == (32, 4, 4)
+    assert len({r.id for part in (training, validation, test) for r in part}) == 40
+    assert ids(splits(recipe)) == ids((training, validation, test))
+    assert ids(splits(replace(recipe, seed=1))) != ids((training, validation, test))
+
+
+@pytest.mark.parametrize(
+    ("named", "sizes"),
+    [
+        (("train", "test"), (18, 2, 20)),
+        (("train", "val"), (18, 2, 20)),
+        (("train", "val", "test"), (14, 13, 13)),
+        (("val", "test"), (32, 4, 4)),  # nothing is called train: as if nothing were named
+    ],
+)
+def test_named_splits_are_kept_and_a_missing_one_comes_from_training(parks, tmp_path, named, sizes):
+    lines = [
+        json.dumps({"image": str(path), "caption": "a bench", "split": named[i % len(named)]})
+        for i, path in enumerate(sorted(Path(parks).glob("*.png")))
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    training, validation, test = splits(replace(SMALL, data=str(tmp_path / "list.jsonl")))
+    assert (len(training), len(validation), len(test)) == sizes
+    assert len({r.id for part in (training, validation, test) for r in part}) == 40
+    if "train" in named:
+        assert {r.split for r in training} == {"train"}
+        assert {r.split for r in test} == {"test" if "test" in named else "val"}
+
+
+def test_park_scenes_that_choose_are_not_those_that_judge():
+    _, validation, test = splits(replace(SMALL, data="park"))
+    assert {r.id for r in validation} & {r.id for r in test} == set()
+
+
+def test_too_few_records_for_three_parts_are_refused(parks, tmp_path):
+    picture = next(Path(parks).glob("*.png"))
+    (tmp_path / "list.jsonl").write_text(json.dumps({"image": str(picture), "caption": "a bench"}))
+    with pytest.raises(DataError, match=r"has 1 record\(s\): too few"):
+        splits(replace(SMALL, data=str(tmp_path / "list.jsonl")))
 
 
 def test_a_run_without_data_says_how_to_give_it():

@@ -3,8 +3,8 @@
     sightline train siglip --data FOLDER --out RUN
     sightline train clip --data FOLDER --out RUN --set init=ViT-B/32 --set lr=1e-5
 
-Every field below is a setting. Data with `train` and `test` (or `val`) splits keeps them; other
-data gives a seeded tenth to the test.
+Every field below is a setting. Data keeps its `train`, `val` and `test` splits; of what it lacks, a
+seeded tenth is held out (`recipes.splits`).
 """
 
 from __future__ import annotations

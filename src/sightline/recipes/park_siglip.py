@@ -39,12 +39,14 @@ from sightline.nn.norms import unit_length
 from sightline.objectives.contrastive import sigmoid_contrastive
 from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps
 from sightline.recipes.park_scores import park_scores
-from sightline.recipes.run import PARK, Outcome, Plan, carry_out
-from sightline.recipes.towers import Start, start_from
+from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.splits import CHOOSING, PARK
+from sightline.recipes.towers import start_from
 from sightline.training.accumulation import Step, StepResult, backward
 
 if TYPE_CHECKING:
     from sightline.inputs.processors import Processor
+    from sightline.tasks.model import Model
     from sightline.training.options import Progress
 
 ONE_OBJECT = 0.5
@@ -55,8 +57,6 @@ COLOURLESS = 0.3
 """Share of pictures turned to middle greys, with a sentence about a kind."""
 NEGATIVE = 0.5
 """Share of those in which dark and light change places."""
-CHOOSING = 1_000_000
-"""First seed of the scenes by which a checkpoint is chosen; the card has the scores of others."""
 GREY = len(COLOURS)
 """Where `shown` keeps the kinds of a picture without colours."""
 ANY = -1
@@ -139,11 +139,11 @@ def train_park_siglip(
         loader=taught_loader(start.processor, recipe),
         step=taught_step(recipe.teaching),
         steps=number_of_steps(recipe, recipe.pictures),
+        choose=lambda model: scores(model, recipe.eval_limit, CHOOSING),
+        judge=lambda model: scores(model, recipe.eval_limit, 0),
         test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
     )
-    return carry_out(
-        recipe, plan, Path(out), minutes, progress, lambda s: scores_while_training(s, recipe)
-    )
+    return carry_out(recipe, plan, Path(out), minutes, progress)
 
 
 def vocabulary_texts() -> list[str]:
@@ -273,12 +273,8 @@ def patch_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, float]:
     return F.cross_entropy(flat, target, weight), right.item()
 
 
-def scores_while_training(start: Start, recipe: ParkSigLIPRecipe) -> dict[str, float]:
-    """What the bundled model is judged by, on few scenes; "score" decides which one is kept."""
-    model = start.as_model("park-siglip", Path("."))
-    found = {
-        name: metric.value
-        for name, metric in park_scores(model, recipe.eval_limit, start=CHOOSING).items()
-    }
+def scores(model: Model, count: int, first: int) -> dict[str, float]:
+    """What the bundled model is judged by, on few scenes; "score", the mean, decides."""
+    found = {name: metric.value for name, metric in park_scores(model, count, start=first).items()}
     judged = [found[n] for n in ("test phrase", "pairs phrase", "image to text", "text to image")]
     return {"score": float(np.mean(judged)), **found}

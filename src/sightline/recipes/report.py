@@ -34,17 +34,20 @@ def write_report(
     recipe: DualEncoderRecipe,
     plan: Plan,
     summary: RunSummary,
-    before: Mapping[str, float],
-    folder: Path,
+    scores: tuple[Mapping[str, float], Mapping[str, float]],
+    model: Model,
 ) -> Path:
-    """Write `out/report.html` about the model in `folder`; returns its path."""
-    from sightline.tasks.model import load
+    """Write `out/report.html` about the model that was kept; returns its path.
 
-    model = load(folder, device="cpu", dtype="float32")
+    Args:
+        scores: on the test data, before the first step and of the model.
+    """
+    before, after = scores
     report = Report(f"{plan.start.system.name} on {plan.test.name}", str(plan.start.system.title))
     report.facts(_facts(summary, plan))
-    report.section("Before and after", "Scores on pictures that were not trained on.")
-    after = summary.scores
+    report.section(
+        "Before and after", "Scores on pictures that took no part in training and chose nothing."
+    )
     rows = [[name, before.get(name), after.get(name)] for name in after]
     report.table(["score", "before", "after"], rows)
     curves = out / "curves.png"
@@ -52,8 +55,8 @@ def write_report(
         report.section("Curves").picture(curves.read_bytes())
     _pictures(report, model, plan)
     report.section("Use it").code(
-        f"sightline classify FILE --labels a,b --model {folder}\n"
-        f"sightline.load({str(folder)!r}).embed_images(files)"
+        f"sightline classify FILE --labels a,b --model {model.folder}\n"
+        f"sightline.load({str(model.folder)!r}).embed_images(files)"
     )
     settings = settings_of(recipe)
     report.section("Settings").table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ from torch import nn
 from sightline.core.devices import choose_device, set_threads
 from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.core.files import write_json
-from sightline.data.formats import open_dataset
 from sightline.data.park.records import ParkRecords
 from sightline.data.park.text import texts as park_texts
 from sightline.data.records import Dataset, Record
@@ -35,15 +35,16 @@ from sightline.recipes.dual_encoder import (
     training_stage,
 )
 from sightline.recipes.report import write_report
+from sightline.recipes.splits import splits
 from sightline.recipes.towers import Start, fitting_size, start_from
+from sightline.tasks.model import Model, load
 from sightline.training.accumulation import Step
 from sightline.training.cost import RunSummary
 from sightline.training.loop import train
 from sightline.training.options import LoopOptions, Progress
 
-PARK = "park"
-"""As `data`: scenes drawn while training, no files."""
-PARK_SIZE = 64
+Measure = Callable[[Model], dict[str, float]]
+"""A model to its scores, the one that decides first."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,12 @@ class Plan:
     loader: Any
     step: Step
     steps: int
+    choose: Measure
+    """Scores on validation data while training: the first one decides which checkpoint is kept."""
+    judge: Measure
+    """Scores on the test data, before the first step and of the checkpoint that was kept."""
     test: Dataset
+    """Where the report takes its pictures from."""
 
 
 def train_dual_encoder(
@@ -86,7 +92,7 @@ def train_dual_encoder(
         DataError: no captions, or data that cannot be read.
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
-    training, test = splits(recipe)
+    training, validation, test = splits(recipe)
     recipe = with_picture_size(recipe, training)
     template = find_system(recipe.system).default_template or "{}"
     start = start_from(recipe, _all_sentences(training, template))
@@ -98,6 +104,8 @@ def train_dual_encoder(
             objective_of(recipe, start.system.score), largest_scale(recipe.system)
         ),
         steps=number_of_steps(recipe, len(training)),
+        choose=lambda model: held_out_scores(model, validation, recipe.eval_limit),
+        judge=lambda model: held_out_scores(model, test, recipe.eval_limit),
         test=test,
     )
     return carry_out(recipe, plan, Path(out), minutes, progress)
@@ -113,27 +121,6 @@ def _all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
             if record.label is not None:
                 yield fill(template, record.label)
     yield fill(template, "")
-
-
-def splits(recipe: DualEncoderRecipe) -> tuple[Sequence[Record], Dataset]:
-    """Training records and test data: the data's own splits, or a seeded share for the test."""
-    if not recipe.data:
-        raise ConfigError("the run has no data: give --data PATH (or --data park for drawn parks)")
-    if recipe.data == PARK:
-        size = recipe.image_size or PARK_SIZE
-        test = ParkRecords("test", count=recipe.eval_limit, size=size)
-        drawn = ParkRecords("train", count=60_000, size=size)
-        return drawn, Dataset(list(test), name=test.name)
-    data = open_dataset(recipe.data)
-    names = {record.split for record in data}
-    held_out = next((name for name in ("test", "val") if name in names), None)
-    if held_out and "train" in names:
-        return data.with_split("train"), data.with_split(held_out)
-    order = np.random.default_rng(recipe.seed).permutation(len(data))
-    count = max(1, round(recipe.test_share * len(data)))
-    test_part = [data[int(i)] for i in np.sort(order[:count])]
-    rest = [data[int(i)] for i in np.sort(order[count:])]
-    return rest, Dataset(test_part, name=f"{data.name}, held out")
 
 
 def with_picture_size(recipe: DualEncoderRecipe, records: Sequence[Record]) -> DualEncoderRecipe:
@@ -157,14 +144,12 @@ def carry_out(
     out: Path,
     minutes: float | None,
     progress: Progress | None,
-    scores: Callable[[Start], dict[str, float]] | None = None,
 ) -> Outcome:
     """Score, train, score again, report; resumes where an earlier call in `out` stopped."""
     set_threads()
     plan.network.to(choose_device(recipe.device))
-    measure = scores or (lambda start: held_out_scores(start, plan.test, recipe))
-    before = _scores_before(out, plan.start, measure)
-    first = next(name for name in ("score", "zeroshot", *before) if name in before)
+    start = plan.start.as_model(recipe.system, Path("."))
+    before = _scores_before(out, plan.start.network, lambda: plan.judge(start))
     names = [name for name, _ in plan.network.named_parameters()]
     every = recipe.eval_every or max(1, plan.steps // 10)
     summary = train(
@@ -184,15 +169,17 @@ def carry_out(
             minutes=minutes,
             compile=recipe.compile,
         ),
-        evaluate=lambda network: measure(plan.start),
-        score=first,
+        evaluate=lambda network: plan.choose(start),
+        score=next(iter(before)),
         save_model=lambda network, folder: plan.start.save(folder / "model"),
         recipe=settings_of(recipe),
         progress=progress,
     )
-    model = best_model(out)
-    report = write_report(out, recipe, plan, summary, before, model)
-    return Outcome(summary, before, summary.scores, model, report)
+    folder = best_model(out)
+    model = load(folder, device=recipe.device, dtype="float32")
+    after = plan.judge(model)
+    report = write_report(out, recipe, plan, summary, (before, after), model)
+    return Outcome(summary, before, after, folder, report)
 
 
 def best_model(out: Path) -> Path:
@@ -204,32 +191,28 @@ def best_model(out: Path) -> Path:
     raise ConfigError(f"{out} holds no model: is it the folder of a run?")
 
 
-def held_out_scores(start: Start, test: Dataset, recipe: DualEncoderRecipe) -> dict[str, float]:
+def held_out_scores(model: Model, records: Dataset, limit: int) -> dict[str, float]:
     """Zero-shot accuracy where pictures have labels, and R@1 both ways where they have captions."""
-    model = start.as_model(recipe.system, Path("."))
-    limit = min(recipe.eval_limit, len(test))
+    limit = min(limit, len(records))
     found: dict[str, float] = {}
-    if len({record.label for record in test if record.label is not None}) > 1:
-        found["zeroshot"] = zeroshot(model, test, limit=limit).value
-    if any(record.captions for record in test):
-        result = retrieval(model, test, limit=limit)
-        found["retrieval"] = result.value
+    if len({record.label for record in records if record.label is not None}) > 1:
+        found["zeroshot"] = zeroshot(model, records, limit=limit).value
+    if any(record.captions for record in records):
+        found["retrieval"] = retrieval(model, records, limit=limit).value
     return found
 
 
 def _scores_before(
-    out: Path, start: Start, measure: Callable[[Start], dict[str, float]]
+    out: Path, network: nn.Module, measure: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
     """The scores before the first step, measured once and kept for resumed runs."""
-    import json
-
     path = out / "before.json"
     if path.is_file():
         kept: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["scores"]
         return kept
     begun = time.monotonic()
-    start.network.eval()
-    scores = measure(start)
+    network.eval()
+    scores = measure()
     document = {"format": "sightline.before", "version": 1, "scores": scores}
     write_json(path, {**document, "seconds": round(time.monotonic() - begun, 2)})
     return scores
