@@ -32,7 +32,7 @@ from sightline.recipes.towers import start_from
 
 SMALL = ParkSigLIPRecipe(
     width=16, depth=1, num_heads=2, text_width=16, text_depth=1, text_heads=2, batch_size=8,
-    pictures=64, steps=3, eval_limit=6, workers=0,
+    steps=3, eval_limit=6, workers=0,
 )  # fmt: skip
 
 
@@ -111,6 +111,27 @@ def test_middle_grey_is_no_colour_of_the_park():
     drawn = scene(3)
     assert contents(drawn, colourless=True).sum() == len({t.kind for t in drawn.objects})
     assert not contents(drawn, colourless=True)[:, :GREY].any()
+
+
+def test_a_negative_turns_dark_and_light_around_in_the_same_greys():
+    pixels = scene(3).pixels
+    grey, negative = middle_grey(pixels).astype(int), middle_grey(pixels, negative=True).astype(int)
+    assert 80 <= negative.min() and negative.max() <= 176
+    assert np.abs(grey + negative - 256).max() <= 1
+    assert not np.array_equal(grey, negative)
+
+
+def test_colourless_pictures_and_shared_matches_come_after_the_first_third():
+    recipe = replace(SMALL, steps=20)
+    loader = taught_loader(start_from(recipe, vocabulary_texts()[:200]).processor, recipe)
+    batches = [batch for _, batch in zip(range(20), loader, strict=False)]
+    grey = [bool(batch.shown[..., GREY].any()) for batch in batches]
+    claims = [bool((batch.claims != ANY).any()) for batch in batches]
+    assert not any(grey[:6]) and not any(claims[:6])
+    assert any(grey[6:]) and all(claims[6:])
+    for batch in batches:  # what shows no colours teaches none
+        colourless = batch.shown[..., GREY].any(dim=1)
+        assert (batch.colours[colourless] == BACKGROUND).all()
 
 
 def test_a_prompt_about_a_kind_names_no_colour():
