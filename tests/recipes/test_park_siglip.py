@@ -57,6 +57,7 @@ def test_sentences_of_one_object_are_captions_and_prompts():
     drawn = scene(5, objects=1)
     thing = drawn.objects[0]
     words = [thing.kind, thing.name, with_article(thing.kind), with_article(thing.name)]
+    words += [thing.colour, f"something {thing.colour}"]
     prompts = {p.format(w) for p in PROMPTS for w in words}
     assert set(sentences(drawn, 600)) == prompts | set(drawn.captions)
 
@@ -66,13 +67,15 @@ def test_claims_say_what_the_sentence_says():
     seen = set()
     for words, (kind, colour) in sentences(drawn).items():
         seen.add((kind == ANY, colour == ANY))
-        if kind == ANY:
+        if kind == ANY and colour == ANY:
             assert words in drawn.captions
-        else:
-            assert KINDS[kind] in words
-            assert colour == ANY or f"{COLOURS[colour]} {KINDS[kind]}" in words
-            assert colour != ANY or not any(name in words.split() for name in COLOURS)
-    assert seen == {(True, True), (False, True), (False, False)}
+            continue
+        named = [name for name in COLOURS if name in words.replace(".", "").split()]
+        assert named == ([] if colour == ANY else [COLOURS[colour]])
+        assert kind == ANY or KINDS[kind] in words
+        assert kind != ANY or not any(name in words for name in KINDS)
+        assert ANY in (kind, colour) or f"{COLOURS[colour]} {KINDS[kind]}" in words
+    assert seen == {(True, True), (False, True), (True, False), (False, False)}
 
 
 def test_true_pairs_by_hand():
@@ -92,6 +95,20 @@ def test_true_pairs_by_hand():
         [True, False, False],
         [True, True, False],
         [False, False, True],
+    ]
+
+
+def test_a_colour_alone_is_true_of_all_that_shows_it():
+    """A red bench; a blue bench and a red cat; a blue tree. Red is in two pictures, blue in two."""
+    bench, cat, tree = (KINDS.index(name) for name in ("bench", "cat", "tree"))
+    red, blue = COLOURS.index("red"), COLOURS.index("blue")
+    shown = torch.zeros(3, len(KINDS), len(COLOURS) + 1, dtype=torch.bool)
+    shown[[0, 1, 1, 2], [bench, bench, cat, tree], [red, blue, red, blue]] = True
+    claims = torch.tensor([[ANY, red], [ANY, blue], [ANY, blue]])
+    assert true_pairs(claims, shown).tolist() == [
+        [True, False, False],
+        [True, True, True],
+        [False, True, True],
     ]
 
 
@@ -121,14 +138,17 @@ def test_a_negative_turns_dark_and_light_around_in_the_same_greys():
     assert not np.array_equal(grey, negative)
 
 
-def test_colourless_pictures_and_shared_matches_come_after_the_first_third():
-    recipe = replace(SMALL, steps=20)
+def test_shared_matches_come_first_then_colourless_pictures_and_colours_alone():
+    recipe = replace(SMALL, steps=40)
     loader = taught_loader(start_from(recipe, vocabulary_texts()[:200]).processor, recipe)
-    batches = [batch for _, batch in zip(range(20), loader, strict=False)]
+    batches = [batch for _, batch in zip(range(40), loader, strict=False)]
     grey = [bool(batch.shown[..., GREY].any()) for batch in batches]
     claims = [bool((batch.claims != ANY).any()) for batch in batches]
-    assert not any(grey[:6]) and not any(claims[:6])
-    assert any(grey[6:]) and all(claims[6:])
+    colours = [bool(((batch.claims[:, 0] == ANY) & (batch.claims[:, 1] != ANY)).any())
+               for batch in batches]  # fmt: skip
+    assert not any(claims[:12]) and any(claims[12:22])
+    assert not any(grey[:22]) and any(grey[22:])
+    assert not any(colours[:22]) and any(colours[22:])
     for batch in batches:  # what shows no colours teaches none
         colourless = batch.shown[..., GREY].any(dim=1)
         assert (batch.colours[colourless] == BACKGROUND).all()
@@ -137,7 +157,7 @@ def test_colourless_pictures_and_shared_matches_come_after_the_first_third():
 def test_a_prompt_about_a_kind_names_no_colour():
     drawn = scene(3)
     for i in range(50):
-        words, (kind, colour) = prompt(drawn, np.random.default_rng(i), with_colour=False)
+        words, (kind, colour) = prompt(drawn, np.random.default_rng(i), "kind")
         assert KINDS[kind] in words and colour == ANY
         assert not set(words.split()) & set(COLOURS)
 

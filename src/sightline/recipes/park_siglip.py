@@ -8,17 +8,20 @@ of what covers it, which the park knows exactly; they are thrown away afterwards
 is a plain SigLIP. Half of the scenes hold one object; in part a sentence is a prompt about one
 thing, as classification and tagging will ask.
 
-It learns to see first and to speak exactly afterwards. For the first third of the run a sentence
-is a match of its own picture alone, as in any captioned data. From then on
+It learns to see first, then to speak exactly, then to take things apart:
 
-- a prompt is true of every picture of the batch that shows such a thing, which the park knows, and
-  the sigmoid loss takes all of them as matches;
-- some pictures lose their colours and keep a sentence about a kind alone. Without them the network
-  learns that what it never saw in orange cannot be orange, and fails on new pairs of kind and
-  colour. Half of them are negatives, where dark is light: otherwise a kind that is never white is
-  never the lightest thing around. Grey is none of the park's colours: no held-out pair is shown.
+- At first a sentence is a match of its own picture alone, as in any captioned data.
+- After a third of the run a prompt is true of every picture of the batch that shows such a thing,
+  which the park knows, and the sigmoid loss takes all of them as matches.
+- In the second half some pictures lose their colours and keep a sentence about a kind alone, and
+  some prompts name a colour and no kind. Without them the network learns that what it never saw in
+  orange cannot be orange, and fails on new pairs of kind and colour. Part of the colourless ones
+  are negatives, where dark is light: otherwise a kind that is never white is never the lightest
+  thing around. Grey is none of the park's colours: no held-out pair is shown.
 
-With both from the first step the patches' kinds were learned at less than half the speed.
+With all of it from the first step the patches' kinds were learned at less than half the speed; with
+more colourless pictures and no prompts about colours, new pairs got their kinds right and their
+colours wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -45,9 +48,10 @@ from sightline.nn.norms import unit_length
 from sightline.objectives.contrastive import sigmoid_contrastive
 from sightline.recipes.dual_encoder import DualEncoderRecipe
 from sightline.recipes.park_scores import park_scores
-from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.run import Outcome, Plan, carry_out, dual_encoder_stage
 from sightline.recipes.splits import CHOOSING, PARK
 from sightline.recipes.towers import start_from
+from sightline.training import distributed
 from sightline.training.accumulation import Step, StepResult, backward
 
 if TYPE_CHECKING:
@@ -57,17 +61,20 @@ if TYPE_CHECKING:
 
 PROMPTED_ALONE, PROMPTED_AMONG = 0.5, 0.25
 """Share of sentences that are a prompt about one thing, in scenes of one object and of several."""
-SEEING_FIRST = 0.3
-"""Share of the run before there are colourless pictures and several matches of a sentence."""
-COLOURLESS = 0.3
+SHARED_FROM, APART_FROM = 0.3, 0.55
+"""Share of the run after which a sentence has several matches, and after which there are
+colourless pictures and prompts about a colour alone."""
+COLOURLESS = 0.2
 """Share of pictures turned to middle greys, with a sentence about a kind."""
-NEGATIVE = 0.5
+NEGATIVE = 0.3
 """Share of those in which dark and light change places."""
 GREY = len(COLOURS)
 """Where `shown` keeps the kinds of a picture without colours."""
 ANY = -1
 """A claim about no kind (a caption), or about no colour."""
 BACKGROUND_WEIGHT = 0.2
+ABOUT = ("both", "kind", "both", "colour")
+"""What a prompt may name of a thing; equal chances."""
 PROMPTS = ("This is a photo of {}.", "a photo of {}.", "{}.", "{}", "there is {} here.")
 
 
@@ -138,18 +145,26 @@ def train_park_siglip(
         raise ConfigError(
             "park-siglip learns from drawn parks (data=park), in so many steps, with accumulate=1"
         )
+    if distributed.world_size() > 1:
+        raise ConfigError(
+            "park-siglip matches every sentence with the pictures of its own process: train it in "
+            "one process"
+        )
     if recipe.patch_dropout:
         raise ConfigError("park-siglip asks every patch what covers it: use patch_dropout=0")
     start = start_from(recipe, vocabulary_texts())
+    network = Taught(start.network, recipe.width)
     plan = Plan(
         start=start,
-        network=Taught(start.network, recipe.width),
+        network=network,
         loader=taught_loader(start.processor, recipe),
         step=taught_step(recipe.teaching),
         steps=recipe.steps,
+        stage=dual_encoder_stage(recipe, recipe.steps, network),
         choose=lambda model: scores(model, recipe.eval_limit, CHOOSING),
         judge=lambda model: scores(model, recipe.eval_limit, 0),
         test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
+        inner=lambda network: network.model,  # type: ignore[arg-type,return-value]
     )
     return carry_out(recipe, plan, Path(out), minutes, progress)
 
@@ -170,26 +185,28 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
     assert recipe.image_size is not None and recipe.steps is not None
     size = recipe.image_size
     count = recipe.steps * recipe.batch_size
-    later = round(SEEING_FIRST * count)
+    shared, apart = round(SHARED_FROM * count), round(APART_FROM * count)
 
     def draw(seed: int, generator: np.random.Generator) -> tuple[Any, ...]:
         drawn = scene(seed, "train", size, objects=1 if seed % 2 else None)
         kinds, colours = patch_truth(drawn, recipe.patch_size)
-        if seed >= later and generator.random() < COLOURLESS:
-            words, claim = prompt(drawn, generator, with_colour=False)
+        if seed >= apart and generator.random() < COLOURLESS:
+            words, claim = prompt(drawn, generator, "kind")
             nothing = np.full_like(colours, BACKGROUND)
             shown = contents(drawn, colourless=True)
             pixels = middle_grey(drawn.pixels, generator.random() < NEGATIVE)
             return pixels, words, kinds, nothing, np.array(claim), shown
-        words, claim = sentence(drawn, generator)
-        if seed < later:
+        words, claim = sentence(drawn, generator, ABOUT if seed >= apart else ABOUT[:2])
+        if seed < shared:
             claim = (ANY, ANY)
         return drawn.pixels, words, kinds, colours, np.array(claim), contents(drawn)
 
     def collate(samples: list[tuple[Any, ...]]) -> TaughtBatch:
         pixels, words, *truths = zip(*samples, strict=True)
         stacked = (torch.from_numpy(np.stack(column)) for column in truths)
-        return TaughtBatch(processor.images(pixels), processor.texts(words).ids, *stacked)
+        return TaughtBatch(
+            cast(Tensor, processor.images(pixels)), processor.texts(words).ids, *stacked
+        )
 
     seeds: Sequence[int] = range(count)
     return Loader(
@@ -203,25 +220,33 @@ def taught_loader(processor: Processor, recipe: ParkSigLIPRecipe) -> Loader[Taug
     )
 
 
-def sentence(drawn: Scene, generator: np.random.Generator) -> tuple[str, tuple[int, int]]:
-    """A caption, or a prompt about one of the objects; and the kind and colour it claims."""
+def sentence(
+    drawn: Scene, generator: np.random.Generator, about: Sequence[str] = ABOUT
+) -> tuple[str, tuple[int, int]]:
+    """A caption, or a prompt about one of the objects; and the kind and colour it claims.
+
+    Args:
+        about: what a prompt may name, see `prompt`.
+    """
     prompted = PROMPTED_ALONE if len(drawn.objects) == 1 else PROMPTED_AMONG
     if generator.random() >= prompted:
         return drawn.captions[int(generator.integers(len(drawn.captions)))], (ANY, ANY)
-    return prompt(drawn, generator, with_colour=generator.random() < 0.5)
+    return prompt(drawn, generator, about[int(generator.integers(len(about)))])
 
 
-def prompt(
-    drawn: Scene, generator: np.random.Generator, with_colour: bool
-) -> tuple[str, tuple[int, int]]:
-    """A prompt that names one object's kind, with or without its colour; and what it claims."""
+def prompt(drawn: Scene, generator: np.random.Generator, about: str) -> tuple[str, tuple[int, int]]:
+    """A prompt that names one object's kind, its colour, or both; and what it claims."""
     thing = drawn.objects[int(generator.integers(len(drawn.objects)))]
-    words = thing.name if with_colour else thing.kind
-    if generator.random() < 0.5:
-        words = with_article(words)
-    colour = COLOURS.index(thing.colour) if with_colour else ANY
+    kind = ANY if about == "colour" else KINDS.index(thing.kind)
+    colour = ANY if about == "kind" else COLOURS.index(thing.colour)
+    if about == "colour":
+        words = thing.colour if generator.random() < 0.5 else f"something {thing.colour}"
+    else:
+        words = thing.kind if about == "kind" else thing.name
+        if generator.random() < 0.5:
+            words = with_article(words)
     template = PROMPTS[int(generator.integers(len(PROMPTS)))]
-    return template.format(words), (KINDS.index(thing.kind), colour)
+    return template.format(words), (kind, colour)
 
 
 def middle_grey(pixels: NDArray[np.uint8], negative: bool = False) -> NDArray[np.uint8]:
@@ -248,10 +273,13 @@ def true_pairs(claims: Tensor, shown: Tensor) -> Tensor:
         claims: int64[B, 2], kind and colour or `ANY`.
         shown: bool[B, kinds, colours + 1].
     """
-    kind, colour = claims.unbind(dim=1)
-    of_kind = shown[:, kind.clamp(min=0)]  # [B B colours+1]
-    exact = of_kind.gather(2, colour.clamp(min=0).expand(len(shown), -1)[..., None])[..., 0]
-    told = torch.where(colour == ANY, of_kind.any(dim=-1), exact) & (kind != ANY)  # [B B]
+    kind, colour = claims.unbind(dim=1)  # [B]
+    of_kind = torch.where(
+        (kind == ANY)[None, :, None], shown.any(dim=1)[:, None], shown[:, kind.clamp(min=0)]
+    )  # [B B colours+1]
+    of_colour = of_kind.gather(2, colour.clamp(min=0).expand(len(shown), -1)[..., None])[..., 0]
+    told = torch.where(colour == ANY, of_kind.any(dim=-1), of_colour)  # [B B]
+    told &= (kind != ANY) | (colour != ANY)
     return told | torch.eye(len(shown), dtype=torch.bool, device=shown.device)
 
 
