@@ -209,3 +209,76 @@ def test_backward_of_a_float32_loss_stays_float32_under_autocast():
         accumulate(loss)(nn.Identity(), [left])
     exact = 2 * (left.detach() @ right) @ right.T / 6
     torch.testing.assert_close(left.grad, exact, rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_loss_needs_row_by_row_is_carried_along():
+    """Labels, weights and a tensor with more rows than pictures reach the loss of the batch."""
+
+    def embed_more(net: Towers, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        image, text = embed(net, batch)
+        labels = (batch[0][:, 0] * 3).long()
+        wrong = F.normalize(net.right(batch[1].repeat_interleave(2, 0).flip(1)), dim=-1)
+        return image, text, labels, batch[0][:, 1].abs(), wrong
+
+    def loss(net: Towers, rows: tuple[Tensor, ...]) -> Tensor:
+        image, text, labels, weights, wrong = rows
+        assert labels.dtype == torch.int64 and len(wrong) == 2 * len(image)
+        logits = image @ torch.cat([text, wrong]).T * net.scale.exp()
+        same = F.pad(labels[:, None] == labels, (0, len(wrong)))
+        return -(weights[:, None] * logits.log_softmax(1) * same).sum()
+
+    net, batches = towers()
+    net.eval()
+    full = copy.deepcopy(net)
+    joined = [tuple(torch.cat(parts) for parts in zip(*batches, strict=True))]
+    cached_contrastive(embed_more, loss)(full, joined)
+    # the pool of each micro-batch stands behind the one before, as in the joined batch
+    cached_contrastive(embed_more, loss)(net, batches)
+    close(gradients(net), gradients(full))
+
+
+def test_patches_left_out_are_the_same_in_both_passes():
+    from sightline.models.table import system
+    from sightline.objectives.contrastive import sigmoid_contrastive
+
+    entry = system("siglip")
+    torch.manual_seed(0)
+    net = entry.build(entry.tiny).double().train()
+    net.image.patch_dropout.leave_out(0.5)
+    pixels, ids = torch.randn(6, 3, 24, 24).double(), torch.randint(3, 90, (6, 9))
+    batches = [(pixels[i : i + 2], ids[i : i + 2]) for i in (0, 2, 4)]
+    full = copy.deepcopy(net)
+
+    def vectors(net: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return net(*batch)[:2]
+
+    def loss(net: nn.Module, rows: tuple[Tensor, ...]) -> Tensor:
+        return sigmoid_contrastive(*rows, *net.pair_scale(), chunk=4)
+
+    start = torch_state()
+    parts = [vectors(full, batch) for batch in batches]
+    loss(full, tuple(torch.cat(column) for column in zip(*parts, strict=True))).backward()
+    restore_torch(start)
+    cached_contrastive(vectors, loss)(net, batches)
+    close(gradients(net), gradients(full))
+    restore_torch(start)
+    torch.rand(1)
+    net.zero_grad()
+    cached_contrastive(vectors, loss)(net, batches)
+    gap = max((g - gradients(full)[n]).abs().max() for n, g in gradients(net).items())
+    assert gap > 1e-6, "other patches would be another gradient"
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_generator_of_the_networks_own_device_is_replayed(kind, monkeypatch):
+    module = getattr(torch, kind)
+    calls = []
+    state = torch.zeros(4, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: kind == "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
+    monkeypatch.setattr(module, "get_rng_state", lambda *d: calls.append(("get", *d)) or state)
+    monkeypatch.setattr(module, "set_rng_state", lambda s, *d: calls.append(("set", *d)))
+    device = torch.device("cuda", 1) if kind == "cuda" else torch.device("mps")
+    restore_torch(torch_state(device))
+    where = (device,) if kind == "cuda" else ()
+    assert calls == [("get", *where), ("set", *where)]

@@ -1,4 +1,6 @@
-"""Lowering the weights of linear layers and convolutions, and of nothing else."""
+"""Lowering the weights of linear layers and convolutions, and what must not be lowered."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -24,3 +26,10 @@ def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, (Linear, Conv2d)):
             module.to(dtype)
     return network
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A block whose products keep the types they are given, whatever autocast is around it."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

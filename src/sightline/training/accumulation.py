@@ -3,6 +3,10 @@
 A step takes the network and the micro-batches of one update, adds their gradients to the
 parameters (which arrive without any) and says what the loss was. Two kinds cover the objectives:
 losses that are sums over examples or tokens, and losses over all pairs of a batch.
+
+Where several processes train together, each step sees its own share of the batch; the mean over
+the processes of its gradients, loss and metrics must be those of the whole batch. Steps made by
+`accumulate` are so; pair losses are so when they gather (`objectives.contrastive`).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.errors import DataError
+from sightline.training import distributed
 from sightline.training.batches import Batch, count_pictures
 from sightline.training.randomness import restore_torch, torch_state
 
@@ -26,6 +31,21 @@ class StepResult:
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     pictures: int = 0
+
+
+def merged(result: StepResult) -> StepResult:
+    """What all processes saw in one step: the mean of losses and metrics, the sum of pictures.
+
+    Every process reports metrics of the same names.
+    """
+    if distributed.world_size() == 1:
+        return result
+    names = sorted(result.metrics)
+    own = [result.loss, *(float(result.metrics[name]) for name in names), float(result.pictures)]
+    loss, *means, pictures = distributed.total(own)
+    count = distributed.world_size()
+    metrics = {name: mean / count for name, mean in zip(names, means, strict=True)}
+    return StepResult(loss / count, metrics, int(pictures))
 
 
 class WeightedLoss(NamedTuple):
@@ -59,13 +79,15 @@ def accumulate(loss_fn: LossFunction, pictures: Callable[[Batch], int] = count_p
         total, weight, metrics = 0.0, 0.0, dict[str, float]()
         for batch in batches:
             part = loss_fn(network, batch)
-            share = float(part.weight)
+            own = float(part.weight)
+            # of all processes, for each: the mean over them is then the mean over everything
+            share = distributed.total([own])[0] / distributed.world_size()
             # one micro-batch is divided before its backward pass, as a plain mean would be
             backward(part.sum / share if len(batches) == 1 and share > 0 else part.sum)
             total += part.sum.item()
             weight += share
             for name, value in part.metrics.items():
-                metrics[name] = metrics.get(name, 0.0) + float(value) * share
+                metrics[name] = metrics.get(name, 0.0) + float(value) * own
         if weight <= 0:
             raise DataError(
                 "the batches of this step carry no weight (no example, or every target masked): "
@@ -90,6 +112,11 @@ def cached_contrastive(
     send those gradients through. The second pass replays the random state of the first, so
     dropout agrees. `loss` may use parameters of the network (scale and bias). One micro-batch
     takes the plain way and does nothing twice.
+
+    `embed` may return whatever the loss needs row by row, not embeddings alone: labels, weights,
+    the vectors of hard negatives. Each is joined along its first axis, which may be longer or
+    shorter than the pictures; what carries no gradient arrives as it is. With a `gather` or a
+    ring in the loss, every process joins its own micro-batches first.
 
     Batch norm in training mode would update its statistics twice, and never sees the joined
     batch: freeze it or use one micro-batch.
@@ -121,9 +148,10 @@ def _cached_backward(
     network: nn.Module, batches: list[Batch], embed: Embed, loss: PairLoss
 ) -> Tensor:
     states, rows = [], []
+    device = next((p.device for p in network.parameters()), None)
     with torch.no_grad():
         for batch in batches:
-            states.append(torch_state())
+            states.append(torch_state(device))
             rows.append(embed(network, batch))
     # where torch remembers casts made without a graph, they would cut the second pass off
     torch.clear_autocast_cache()
@@ -132,9 +160,11 @@ def _cached_backward(
         column.requires_grad_(column.is_floating_point())
     value = loss(network, tuple(columns))
     backward(value)
-    after = torch_state()
-    sizes = [len(row[0]) for row in rows]
-    gradients = [_gradient(column).split(sizes) for column in columns]
+    after = torch_state(device)
+    gradients = [
+        _gradient(column).split([len(part) for part in parts])
+        for column, parts in zip(columns, zip(*rows, strict=True), strict=True)
+    ]
     for index, batch in enumerate(batches):
         restore_torch(states[index])
         pairs = zip(embed(network, batch), gradients, strict=True)
