@@ -11,7 +11,7 @@ vector is projected without bias and brought to unit length; the cosine times a 
 the logit of the pair.
 
 Differs from the paper: the scale is not clamped here; training keeps it at most 100 (section 2.5)
-by clamping the parameter between steps. Only the ViT image towers, not the ResNets.
+by clamping the parameter between steps. The ResNet image towers are `clip_resnet`.
 """
 
 import math
@@ -40,6 +40,7 @@ from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.masks import causal
 from sightline.nn.norms import LayerNorm, at_least_float32, unit_length
+from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.patches import PatchEmbedding
 from sightline.nn.pooling import at_index
 from sightline.nn.positions import GridPositions
@@ -152,6 +153,7 @@ class ImageTower(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(config.width))
         grid = self.patches.grid(*config.image_size)
         self.positions = GridPositions(grid, config.width, prefix=1)
+        self.patch_dropout = PatchDropout(prefix=1)
         self.norm_in = LayerNorm(config.width, eps=config.norm_eps)
         self.transformer = Transformer(
             Block(
@@ -171,7 +173,7 @@ class ImageTower(nn.Module):
         class_token = self.class_token.expand(len(patches), 1, -1)  # [B 1 D]
         grid = self.patches.grid(*pixels.shape[-2:])
         x = torch.cat([class_token, patches], dim=1) + self.positions(grid)  # [B 1+P D]
-        tokens = self.transformer(self.norm_in(x))  # [B 1+P D]
+        tokens = self.transformer(self.norm_in(self.patch_dropout(x)))  # [B 1+P D]
         return EncodedImage(tokens=tokens, pooled=self.norm(tokens[:, 0]))
 
 
@@ -194,6 +196,9 @@ class TextTower(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
+        initialise_blocks(self.transformer, config.width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
 
     def forward(self, ids: Int[Tensor, "B T"]) -> EncodedText:
         """Padding needs no mask: it stands behind the end of text, which cannot look ahead."""
@@ -247,25 +252,27 @@ class CLIP(nn.Module):
         )
 
     def _initialise(self) -> None:
-        """Section 2.4 and the released code: deviations shrink with width and depth."""
-        for tower in (self.image, self.text):
-            width, depth = tower.norm.weight.numel(), len(tower.transformer.blocks)
-            for name, parameter in tower.transformer.named_parameters():
-                if name.endswith(("q.weight", "k.weight", "v.weight")):
-                    nn.init.normal_(parameter, std=width**-0.5)
-                elif name.endswith(("out.weight", "fc2.weight")):
-                    nn.init.normal_(parameter, std=(2 * depth * width) ** -0.5)
-                elif name.endswith("fc1.weight"):
-                    nn.init.normal_(parameter, std=(2 * width) ** -0.5)
-                elif name.endswith("bias"):
-                    nn.init.zeros_(parameter)
+        """As the released code does; the text tower has begun by itself."""
         image_width = self.image.norm.weight.numel()
+        initialise_blocks(self.image.transformer, image_width)
         nn.init.normal_(self.image.class_token, std=image_width**-0.5)
         nn.init.normal_(self.image.positions.table, std=image_width**-0.5)
-        nn.init.normal_(self.text.embedding.weight, std=0.02)
-        nn.init.normal_(self.text.positions, std=0.01)
         nn.init.normal_(self.image_projection.weight, std=image_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=self.text.norm.weight.numel() ** -0.5)
+
+
+def initialise_blocks(transformer: Transformer, width: int) -> None:
+    """Section 2.4 and the released code: deviations shrink with width and depth."""
+    depth = len(transformer.blocks)
+    for name, parameter in transformer.named_parameters():
+        if name.endswith(("q.weight", "k.weight", "v.weight")):
+            nn.init.normal_(parameter, std=width**-0.5)
+        elif name.endswith(("out.weight", "fc2.weight")):
+            nn.init.normal_(parameter, std=(2 * depth * width) ** -0.5)
+        elif name.endswith("fc1.weight"):
+            nn.init.normal_(parameter, std=(2 * width) ** -0.5)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
 
 def preprocessing(config: CLIPConfig) -> ImageSpec:
@@ -300,21 +307,26 @@ def read_config(config: Mapping[str, Any]) -> CLIPConfig:
             image_size=pair(vision, "image_size", 224),
             channels=field(vision, "num_channels", 3),
         ),
-        text=TextTowerConfig(
-            **read_transformer(words, 512, 12, 8, 2048, "quick_gelu", 1e-5),
-            vocab_size=field(words, "vocab_size", 49408),
-            context_length=field(words, "max_position_embeddings", 77),
-            eos_id=field(words, "eos_token_id", 49407),
-            bos_id=field(words, "bos_token_id", 49406),
-            pad_id=field(words, "pad_token_id", 1),
-        ),
+        text=read_text_config(words),
         embedding_width=field(config, "projection_dim", 512),
+    )
+
+
+def read_text_config(words: Mapping[str, Any]) -> TextTowerConfig:
+    """The `text_config` of a published config.json to ours."""
+    return TextTowerConfig(
+        **read_transformer(words, 512, 12, 8, 2048, "quick_gelu", 1e-5),
+        vocab_size=field(words, "vocab_size", 49408),
+        context_length=field(words, "max_position_embeddings", 77),
+        eos_id=field(words, "eos_token_id", 49407),
+        bos_id=field(words, "bos_token_id", 49406),
+        pad_id=field(words, "pad_token_id", 1),
     )
 
 
 def write_config(config: CLIPConfig) -> dict[str, Any]:
     """Ours to what transformers reads."""
-    image, words = config.image, config.text
+    image = config.image
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -328,16 +340,20 @@ def write_config(config: CLIPConfig) -> dict[str, Any]:
             "num_channels": image.channels,
             "projection_dim": config.embedding_width,
         },
-        "text_config": {
-            "model_type": "clip_text_model",
-            **write_transformer(words),
-            "vocab_size": words.vocab_size,
-            "max_position_embeddings": words.context_length,
-            "eos_token_id": words.eos_id,
-            "bos_token_id": words.bos_id,
-            "pad_token_id": words.pad_id,
-            "projection_dim": config.embedding_width,
-        },
+        "text_config": {**write_text_config(config.text), "projection_dim": config.embedding_width},
+    }
+
+
+def write_text_config(words: TextTowerConfig) -> dict[str, Any]:
+    """Ours to the `text_config` of a published config.json."""
+    return {
+        "model_type": "clip_text_model",
+        **write_transformer(words),
+        "vocab_size": words.vocab_size,
+        "max_position_embeddings": words.context_length,
+        "eos_token_id": words.eos_id,
+        "bos_token_id": words.bos_id,
+        "pad_token_id": words.pad_id,
     }
 
 
