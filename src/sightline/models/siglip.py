@@ -40,6 +40,7 @@ from sightline.models.published import (
 from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.norms import LayerNorm, at_least_float32, unit_length
+from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.patches import PatchEmbedding
 from sightline.nn.pooling import AttentionPool
 from sightline.nn.positions import GridPositions
@@ -143,6 +144,7 @@ class ImageTower(nn.Module):
         super().__init__()
         self.patches = PatchEmbedding(config.patch_size, config.channels, config.width, bias=True)
         self.positions = GridPositions(self.patches.grid(*config.image_size), config.width)
+        self.patch_dropout = PatchDropout()
         self.transformer = Transformer(
             Block(
                 config.width,
@@ -166,7 +168,7 @@ class ImageTower(nn.Module):
         """Pictures of any size that divides into patches; positions are resampled to the grid."""
         grid = self.patches.grid(*pixels.shape[-2:])
         x = self.patches(pixels) + self.positions(grid)  # [B P D]
-        tokens = self.norm(self.transformer(x))  # [B P D]
+        tokens = self.norm(self.transformer(self.patch_dropout(x)))  # [B P D]
         return EncodedImage(tokens=tokens, pooled=self.pool(tokens))
 
 
@@ -208,7 +210,7 @@ class SigLIP(nn.Module):
         # no pair of a batch matches.
         self.logit_scale = nn.Parameter(torch.tensor([math.log(10.0)]))
         self.logit_bias = nn.Parameter(torch.tensor([-10.0]))
-        self._initialise()
+        initialise(self)
 
     def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """Unit vectors, float32."""
@@ -239,22 +241,24 @@ class SigLIP(nn.Module):
             self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
         )
 
-    def _initialise(self) -> None:
-        for name, parameter in self.named_parameters():
-            if name.endswith(("norm.weight", "norm1.weight", "norm2.weight")):
-                continue
-            if name in ("logit_scale", "logit_bias"):
-                continue
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif name.endswith(("positions.table", "text.positions", "embedding.weight")):
-                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-            elif name.endswith("probe"):
-                nn.init.normal_(parameter, std=parameter.shape[0] ** -0.5)
-            elif name.endswith("projection.weight"):
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-            else:
-                nn.init.xavier_uniform_(parameter)
+
+def initialise(network: nn.Module) -> None:
+    """First values of every parameter but norms, logit scale and logit bias, as published."""
+    for name, parameter in network.named_parameters():
+        if name.endswith(("norm.weight", "norm1.weight", "norm2.weight")):
+            continue
+        if name in ("logit_scale", "logit_bias"):
+            continue
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif name.endswith(("positions.table", "text.positions", "embedding.weight")):
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        elif name.endswith("probe"):
+            nn.init.normal_(parameter, std=parameter.shape[0] ** -0.5)
+        elif name.endswith("projection.weight"):
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        else:
+            nn.init.xavier_uniform_(parameter)
 
 
 def preprocessing(config: SigLIPConfig) -> ImageSpec:
@@ -285,20 +289,25 @@ def read_config(config: Mapping[str, Any]) -> SigLIPConfig:
             image_size=pair(vision, "image_size", 224),
             channels=field(vision, "num_channels", 3),
         ),
-        text=TextTowerConfig(
-            **read_transformer(words, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
-            vocab_size=field(words, "vocab_size", 32000),
-            context_length=field(words, "max_position_embeddings", 64),
-            pad_id=field(words, "pad_token_id", 1),
-            bos_id=field(words, "bos_token_id", 49406),
-            eos_id=field(words, "eos_token_id", 49407),
-        ),
+        text=read_text_config(words),
+    )
+
+
+def read_text_config(words: Mapping[str, Any]) -> TextTowerConfig:
+    """A published text_config to ours; absent fields take transformers' defaults."""
+    return TextTowerConfig(
+        **read_transformer(words, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
+        vocab_size=field(words, "vocab_size", 32000),
+        context_length=field(words, "max_position_embeddings", 64),
+        pad_id=field(words, "pad_token_id", 1),
+        bos_id=field(words, "bos_token_id", 49406),
+        eos_id=field(words, "eos_token_id", 49407),
     )
 
 
 def write_config(config: SigLIPConfig) -> dict[str, Any]:
     """Ours to what transformers reads."""
-    image, words = config.image, config.text
+    image = config.image
     return {
         "architectures": ["SiglipModel"],
         "model_type": "siglip",
@@ -309,16 +318,23 @@ def write_config(config: SigLIPConfig) -> dict[str, Any]:
             "image_size": as_written(image.image_size),
             "num_channels": image.channels,
         },
-        "text_config": {
-            "model_type": "siglip_text_model",
-            **write_transformer(words),
-            "vocab_size": words.vocab_size,
-            "max_position_embeddings": words.context_length,
-            "pad_token_id": words.pad_id,
-            "bos_token_id": words.bos_id,
-            "eos_token_id": words.eos_id,
-            "projection_size": config.embedding_width,
-        },
+        "text_config": write_text_config(config.text, config.embedding_width, "siglip_text_model"),
+    }
+
+
+def write_text_config(
+    words: TextTowerConfig, embedding_width: int, model_type: str
+) -> dict[str, Any]:
+    """Ours to the text_config that transformers reads."""
+    return {
+        "model_type": model_type,
+        **write_transformer(words),
+        "vocab_size": words.vocab_size,
+        "max_position_embeddings": words.context_length,
+        "pad_token_id": words.pad_id,
+        "bos_token_id": words.bos_id,
+        "eos_token_id": words.eos_id,
+        "projection_size": embedding_width,
     }
 
 

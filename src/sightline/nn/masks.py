@@ -5,6 +5,12 @@ causal(4)          key_padding([3, 2], 4)
 1 1 . .            1 1 . .    (second)
 1 1 1 .
 1 1 1 1
+
+same_owner([[0, 0, 1, -1]])
+1 1 . .
+1 1 . .
+. . 1 .
+. . . 1     (padding sees padding, so that no row is empty: softmax over nothing is not a number)
 """
 
 import torch
@@ -21,3 +27,13 @@ def key_padding(lengths: Int[Tensor, " B"], length: int) -> Bool[Tensor, "B 1 1 
     """Nobody sees the keys at or behind the sequence's own length."""
     positions = torch.arange(length, device=lengths.device)  # [L]
     return (positions < lengths[:, None])[:, None, None]  # [B 1 1 L]
+
+
+def present_keys(present: Bool[Tensor, "B L"]) -> Bool[Tensor, "B 1 1 L"]:
+    """Nobody sees the keys that are not present."""
+    return present[:, None, None]  # [B 1 1 L]
+
+
+def same_owner(owners: Int[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:
+    """Sequences packed into one row see themselves and not each other (block-diagonal)."""
+    return (owners[:, :, None] == owners[:, None, :])[:, None]  # [B 1 L L]

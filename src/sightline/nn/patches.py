@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
-from sightline.nn.linear import Conv2d
+from sightline.nn.linear import Conv2d, Linear
 
 
 class PatchEmbedding(nn.Module):
@@ -41,3 +41,29 @@ class PatchEmbedding(nn.Module):
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P D"]:
         self.grid(*pixels.shape[-2:])
         return self.projection(pixels).flatten(2).transpose(1, 2)  # [B P D]
+
+
+class FlatPatchEmbedding(nn.Module):
+    """Patches that arrive cut out and flattened, through one linear map.
+
+    Within a patch the numbers lie in (row, column, channel) order, where `PatchEmbedding`'s
+    convolution has (channel, row, column).
+    """
+
+    def __init__(self, patch_size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.projection = Linear(patch_size * patch_size * channels, width)
+
+    def forward(self, patches: Float[Tensor, "B P values"]) -> Float[Tensor, "B P D"]:
+        """Patches of any batch layout.
+
+        Raises:
+            ConfigError: patches of another size than the network's.
+        """
+        expected, found = self.projection.in_features, patches.shape[-1]
+        if found != expected:
+            raise ConfigError(
+                f"patches of {found} numbers arrived and this network takes {expected}: cut the "
+                "pictures with the network's own patch size"
+            )
+        return self.projection(patches)  # [B P D]

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sightline.nn.linear import Linear
+from sightline.nn.masks import present_keys
 from sightline.nn.mlp import MLP
 from sightline.nn.norms import LayerNorm
 
@@ -29,18 +30,24 @@ class AttentionPool(nn.Module):
         self.norm = LayerNorm(width, eps=norm_eps)
         self.mlp = MLP(width, mlp_width, activation)
 
-    def forward(self, tokens: Float[Tensor, "B P D"]) -> Float[Tensor, "B D"]:
-        pooled = self.attend(tokens)  # [B 1 D]
+    def forward(
+        self, tokens: Float[Tensor, "B P D"], present: Bool[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, "B D"]:
+        """`present` is False for padding, which the probe does not see; None sees everything."""
+        pooled = self.attend(tokens, present)  # [B 1 D]
         return (pooled + self.mlp(self.norm(pooled)))[:, 0]  # [B D]
 
-    def attend(self, tokens: Float[Tensor, "B P D"]) -> Float[Tensor, "B 1 D"]:
+    def attend(
+        self, tokens: Float[Tensor, "B P D"], present: Bool[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, "B 1 D"]:
         """What the probe finds in the tokens."""
         q = self.q(self.probe).unflatten(0, (1, self.num_heads, 1, -1))  # [1 N 1 K]
         k, v = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N P K]
             for part in self.kv(tokens).chunk(2, dim=-1)
         )
-        mixed = F.scaled_dot_product_attention(q.expand(len(tokens), -1, -1, -1), k, v)
+        mask = None if present is None else present_keys(present)  # [B 1 1 P]
+        mixed = F.scaled_dot_product_attention(q.expand(len(tokens), -1, -1, -1), k, v, mask)
         return self.out(mixed.flatten(1)[:, None])  # [B 1 D]
 
 

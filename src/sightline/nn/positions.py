@@ -1,5 +1,7 @@
 """Learned positions on the patch grid."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,20 +18,39 @@ class GridPositions(nn.Module):
         grid: rows and columns the table was made for.
         width: D.
         prefix: tokens before the patches that have a row of their own (a class token).
+        filter: "bicubic" or "bilinear", for other grids.
+        antialias: whether the filter widens where a grid shrinks.
     """
 
-    def __init__(self, grid: tuple[int, int], width: int, *, prefix: int = 0) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        width: int,
+        *,
+        prefix: int = 0,
+        filter: str = "bicubic",
+        antialias: bool = False,
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.prefix = prefix
+        self.filter = filter
+        self.antialias = antialias
         self.table = nn.Parameter(torch.zeros(prefix + grid[0] * grid[1], width))
 
     def forward(self, grid: tuple[int, int]) -> Float[Tensor, "P D"]:
         """The table itself for its own grid; for another one, resampled by `resample_grid`."""
         if grid == self.grid:
             return self.table
-        patches = resample_grid(self.table[self.prefix :], self.grid, grid)
+        patches = resample_grid(
+            self.table[self.prefix :], self.grid, grid, filter=self.filter, antialias=self.antialias
+        )  # [P D]
         return torch.cat([self.table[: self.prefix], patches])  # [P D]
+
+    def each(self, grids: Sequence[tuple[int, int]]) -> Float[Tensor, "S D"]:
+        """Every picture's own positions, one behind the other; equal grids are resampled once."""
+        known = {grid: self(grid) for grid in set(grids)}
+        return torch.cat([known[grid] for grid in grids])  # [S D]
 
 
 def sincos_grid(
@@ -55,12 +76,17 @@ def sincos_grid(
 
 
 def resample_grid(
-    table: Float[Tensor, "P D"], old: tuple[int, int], new: tuple[int, int]
+    table: Float[Tensor, "P D"],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    *,
+    filter: str = "bicubic",
+    antialias: bool = False,
 ) -> Float[Tensor, "R D"]:
-    """Positions of the `old` grid carried to a `new` one, bicubic, corners not aligned.
+    """Positions of the `old` grid carried to a `new` one, corners not aligned.
 
-    No antialiasing, as the published models do it when they change their resolution.
+    The defaults are what the published models of one size do when they change their resolution.
     """
     image = at_least_float32(table).T.unflatten(1, old)[None]  # [1 D rows columns]
-    moved = F.interpolate(image, size=new, mode="bicubic", align_corners=False)
+    moved = F.interpolate(image, size=new, mode=filter, align_corners=False, antialias=antialias)
     return moved[0].flatten(1).T.to(table.dtype)  # [R D]
