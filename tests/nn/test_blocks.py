@@ -105,6 +105,21 @@ def test_a_block_adds_to_its_input():
     assert torch.equal(block(x), middle + block.mlp(block.norm2(middle)))
 
 
+def test_a_post_norm_block_ends_in_its_norm():
+    block = Block(8, 2, 16, activation="gelu", norm_eps=1e-6, post_norm=True)
+    x, mask = torch.randn(2, 3, 8), key_padding(torch.tensor([3, 2]), 3)
+    middle = block.norm1(x + block.attention(x, mask=mask))
+    assert torch.equal(block(x, mask), block.norm2(middle + block.mlp(middle)))
+    assert torch.allclose(block(100 * x).mean(-1), torch.zeros(2, 3), atol=1e-5)
+
+
+def test_dropout_of_attention_weights_falls_in_training_alone():
+    block = Block(8, 2, 16, activation="gelu", norm_eps=1e-6, attention_dropout=0.9)
+    x = torch.randn(2, 3, 8)
+    assert not torch.equal(block(x), block.eval()(x))
+    assert torch.equal(block(x), block(x))
+
+
 def test_causal_mask_hides_what_comes_after():
     assert causal(3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
 

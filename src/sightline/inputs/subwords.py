@@ -17,6 +17,12 @@ from sightline.core.files import atomic_file
 from sightline.inputs.published import MAX_JSON_BYTES, read_object
 from sightline.inputs.tokenizer_files import TokenizerFiles, guarded
 from sightline.inputs.tokenizers import TextSpec, TextTokenizer, write_config
+from sightline.inputs.word_pieces import (
+    bert_backend,
+    bert_normalizer,
+    read_words,
+    with_bert_tokens,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,10 +56,16 @@ class SubwordTokenizer(TextTokenizer):
             CheckpointError: the file cannot be used.
         """
         from tokenizers import Tokenizer
+        from tokenizers.models import WordPiece
 
         backend = guarded(path, lambda: Tokenizer.from_file(str(path)))
         padding = backend.padding or {}
         files = replace(files, pad_id=padding.get("pad_id"), side=padding.get("direction"))
+        said = files.class_name == "BertTokenizer" or "do_lower_case" in files.config
+        if said and isinstance(backend.model, WordPiece):
+            # The class rules over the file, whose two halves may disagree about case.
+            files = with_bert_tokens(files)
+            backend.normalizer = bert_normalizer(files)
         _add(backend, files, path)
         return cls(backend, files, spec)
 
@@ -90,11 +102,11 @@ class SubwordTokenizer(TextTokenizer):
         Raises:
             CheckpointError: the file cannot be used.
         """
-        words = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-        words |= {"cls_token": "[CLS]", "mask_token": "[MASK]"}
-        files = replace(files, special=words | files.special)
-        backend = guarded(path, lambda: _bert_backend(path, files))
+        files = with_bert_tokens(files)
+        backend = guarded(path, lambda: bert_backend(read_words(path), files))
         _add(backend, files, path)
+        if not files.class_name:
+            files.config.setdefault("tokenizer_class", "BertTokenizer")
         return cls(backend, files, spec)
 
     @property
@@ -204,27 +216,6 @@ def clip_backend(
         (end, vocabulary[end]), (start, vocabulary[start]), trim_offsets=False,
         add_prefix_space=False,
     )  # fmt: skip
-    return backend
-
-
-def _bert_backend(path: Path, files: TokenizerFiles) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    lines = path.read_text(encoding="utf-8").splitlines()
-    vocabulary = {token: number for number, token in enumerate(lines)}
-    unknown, first, last = (files.special[n] for n in ("unk_token", "cls_token", "sep_token"))
-    backend = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token=unknown))
-    accents = files.config.get("strip_accents")
-    backend.normalizer = normalizers.BertNormalizer(
-        lowercase=files.flag("do_lower_case", True),
-        handle_chinese_chars=files.flag("tokenize_chinese_chars", True),
-        strip_accents=accents if isinstance(accents, bool) else None,
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.post_processor = processors.BertProcessing(
-        (last, vocabulary[last]), (first, vocabulary[first])
-    )
     return backend
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,11 +17,12 @@ from sightline.core.errors import ConfigError, unknown_name
 from sightline.inputs.subwords import SubwordTokenizer, clip_backend
 from sightline.inputs.tokenizer_files import TokenizerFiles
 from sightline.inputs.tokenizers import Padding, TextSpec
+from sightline.inputs.word_pieces import BERT_TOKENS, bert_backend
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Rules = Literal["siglip", "clip"]
+Rules = Literal["siglip", "clip", "bert"]
 
 _CLIP = {
     "bos_token": "<|startoftext|>",
@@ -28,6 +30,7 @@ _CLIP = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
+_LEAST = {"siglip": 64, "clip": 600, "bert": 128}
 _SIGLIP = {"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -40,26 +43,32 @@ def train_vocabulary(
 ) -> SubwordTokenizer:
     """Learn byte pairs (Sennrich et al. 2016, arXiv 1508.07909) from texts, lower-cased.
 
+    For "bert" the symbols that the pairs make become word pieces, taken apart longest first.
+
     "siglip": every text ends in </s> (id 1) and is filled with it to `max_length`; <unk> is 2.
     "clip": <|startoftext|> and <|endoftext|> frame the text; they have the two highest ids, so
-    that pooling at the largest id and at the end token agree. Equal texts give equal vocabularies.
+    that pooling at the largest id and at the end token agree. "bert": [PAD], [UNK], [CLS], [SEP]
+    and [MASK] are 0 to 4, and [CLS] and [SEP] frame the text. Equal texts give equal vocabularies.
 
     Args:
         size: ids at most; fewer where the texts hold no more pairs.
-        keep_punctuation: by default it is removed for "siglip"; "clip" always keeps it.
+        keep_punctuation: by default it is removed for "siglip"; the others always keep it.
 
     Raises:
         ConfigError: unknown rules, or a size below the alphabet.
     """
     if rules not in get_args(Rules):
         raise ConfigError(unknown_name("rules", rules, get_args(Rules)))
-    least = 600 if rules == "clip" else 64
+    least = _LEAST[rules]
     if size < least:
         raise ConfigError(f"a vocabulary of {size} ids: {rules!r} needs at least {least}")
     config: dict[str, Any] = {"model_max_length": max_length, "padding_side": "right"}
     if rules == "clip":
         backend, special = _clip(texts, size), _CLIP
         config["tokenizer_class"] = "CLIPTokenizer"
+    elif rules == "bert":
+        config |= {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+        backend, special = _bert(texts, size), BERT_TOKENS
     else:
         backend, special = _siglip(texts, size, keep_punctuation), _SIGLIP
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -131,3 +140,42 @@ def _clip(texts: Iterable[str], size: int) -> Tokenizer:
     backend = clip_backend(vocabulary, merges, _CLIP)
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in (start, end)])
     return backend
+
+
+def _bert(texts: Iterable[str], size: int) -> Tokenizer:
+    from tokenizers import AddedToken, trainers
+
+    sentences = list(texts)
+    named = [BERT_TOKENS[f"{name}_token"] for name in ("pad", "unk", "cls", "sep", "mask")]
+    files = TokenizerFiles(Path(), {}, dict(BERT_TOKENS))
+    backend = bert_backend({token: number for number, token in enumerate(named)}, files)
+    # Listed, because the trainer would number letters inside a word in no fixed order.
+    alphabet = _word_letters(backend, sentences, (size - len(named)) // 2)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*named, *alphabet],
+        limit_alphabet=0,
+        show_progress=False,
+    )
+    backend.train_from_iterator(sentences, trainer)
+    backend = bert_backend(json.loads(backend.to_str())["model"]["vocab"], files)
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in named])
+    return backend
+
+
+def _word_letters(backend: Tokenizer, texts: Iterable[str], most: int) -> list[str]:
+    """Letters alone and, where they go on, marked: the usual ones, then the most frequent."""
+    seen: Counter[str] = Counter()
+    inside: set[str] = set()
+    for text in texts:
+        words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+        for word, _ in words:
+            seen.update(word)
+            inside.update(word[1:])
+    usual = [*string.ascii_lowercase, *string.digits]
+    letters = [*usual, *(f"##{letter}" for letter in usual), *string.punctuation]
+    by_count = sorted(seen.keys() - {*letters}, key=lambda letter: (-seen[letter], letter))
+    for letter in by_count:
+        forms = [letter, f"##{letter}"] if letter in inside else [letter]
+        letters += forms if len(letters) + len(forms) <= most else []
+    return letters

@@ -1,4 +1,4 @@
-"""The pre-norm transformer block and a stack of them."""
+"""The transformer block, norms before or behind its halves, and a stack of them."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,9 @@ from sightline.nn.norms import LayerNorm
 class Block(nn.Module):
     """x + attention(norm1(x)), then x + mlp(norm2(x)).
 
-    The residual stream `x` stays float32 when the linear weights are lowered.
+    With `post_norm` as in the first transformers (Vaswani et al. 2017, section 3.1): norm1(x +
+    attention(x)), then norm2(x + mlp(x)). The residual stream `x` stays float32 when the linear
+    weights are lowered.
     """
 
     def __init__(
@@ -27,19 +29,28 @@ class Block(nn.Module):
         norm_eps: float,
         qkv_bias: bool = True,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        post_norm: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width, eps=norm_eps)
-        self.attention = Attention(width, num_heads, bias=qkv_bias)
+        self.attention = Attention(width, num_heads, bias=qkv_bias, dropout=attention_dropout)
         self.norm2 = LayerNorm(width, eps=norm_eps)
         self.mlp = MLP(width, mlp_width, activation)
         self.dropout = dropout
+        self.post_norm = post_norm
 
     def forward(
         self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "B L D"]:
-        x = x + F.dropout(self.attention(self.norm1(x), mask=mask), self.dropout, self.training)
-        return x + F.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
+        if self.post_norm:
+            x = self.norm1(x + self._dropped(self.attention(x, mask=mask)))
+            return self.norm2(x + self._dropped(self.mlp(x)))
+        x = x + self._dropped(self.attention(self.norm1(x), mask=mask))
+        return x + self._dropped(self.mlp(self.norm2(x)))
+
+    def _dropped(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        return F.dropout(x, self.dropout, self.training)
 
 
 class Transformer(nn.Module):
