@@ -300,7 +300,9 @@ def test_karpathy_splits(tmp_path):
     write(tmp_path / "dataset_coco.json", json.dumps({"images": rows, "dataset": "coco"}))
     data = open_dataset(tmp_path)
     assert data.format == "karpathy"
-    assert data.splits == ("restval", "test")
+    assert data.splits == ("test", "train")
+    assert [r.extra["split"] for r in data] == ["restval", "test"]
+    assert "1 picture(s) of the split 'restval' count as train" in data.notes[0]
     assert open_dataset(tmp_path, split="test")[0].caption == "a cat"
 
 
@@ -377,15 +379,15 @@ def test_other_files_do_not_disturb(tmp_path):
     [
         ("gone", "gone: there is no such file"),
         ("a.png", "is a picture; a data set is a folder"),
-        ("a.tar", "is an archive: unpack it"),
-        ("a.parquet", r"is no list of pictures; read are \.csv"),
+        ("a.tar", "no samples at its beginning: a shard holds pictures"),
+        ("a.parquet", "is no Parquet file, or is cut off"),
         ("empty", "empty: no pictures in this folder"),
     ],
 )
 def test_what_is_no_data_set_is_named(tmp_path, name, message):
     picture(tmp_path / "a.png")
     write(tmp_path / "a.tar", "x")
-    write(tmp_path / "a.parquet", "PAR1")
+    write(tmp_path / "a.parquet", "PAR1 and no end")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
         open_dataset(tmp_path / name)
@@ -404,7 +406,7 @@ def test_wrong_formats_are_refused(tmp_path):
         open_dataset(tmp_path, format="imagefolder")
     with pytest.raises(DataError, match=r"no picture has a \.txt"):
         open_dataset(tmp_path, format="sidecar")
-    assert len(FORMATS) == 9
+    assert len(FORMATS) == 14
 
 
 def test_asking_for_a_split_that_is_not_there(tmp_path):
@@ -439,6 +441,7 @@ def test_the_whole_report(tmp_path):
         "splits": {"test": 1, "train": 1},
         "broken": {"a.png": "a.png: it ends too early"},
         "notes": (),
+        "damage": (),
     }
     json.dumps(report)
     with pytest.raises(DataError, match=r"1 missing picture\(s\) \('gone.png'\); 1 empty"):

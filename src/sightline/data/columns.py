@@ -135,6 +135,8 @@ class Reading:
     records: list[Record]
     empty_captions: int = 0
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+    """Parts of the source that could not be used, one sentence a kind."""
 
 
 def assemble(rows: Iterable[Row], roots: Sequence[Path]) -> Reading:

@@ -15,15 +15,25 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.data.columns import find_columns, resolve
+from sightline.data.detect_shards import (
+    BARE_ARCHIVE,
+    SHARD_FORMATS,
+    UNMISTAKABLE,
+    file_way,
+    folder_ways,
+    pattern_way,
+)
+from sightline.data.flickr30k import FOLDERS as FLICKR_FOLDERS
+from sightline.data.flickr30k import is_flickr30k
 from sightline.data.folders import Layout, find_layout, holds_captions
 from sightline.data.records import SPLIT_NAMES, split_name
 from sightline.data.tables import delimiter_of, header_names
 from sightline.inputs.folders import IMAGE_SUFFIXES, nearest_files, shown_name
 
 HEAD_BYTES = 64 * 1024
-LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
+LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".token")
 FOLDER_FORMATS = ("imagefolder", "sidecar", "pictures")
-FILE_FORMATS = ("csv", "tsv", "jsonl", "json", "coco", "karpathy")
+FILE_FORMATS = ("csv", "tsv", "jsonl", "json", "coco", "karpathy", "flickr30k")
 BY_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
              ".json": "json"}  # fmt: skip
 
@@ -56,6 +66,11 @@ def detect(path: Path, format: str | None = None) -> Detection:
     Raises:
         DataError: nothing readable, or more than one way; the message names them all.
     """
+    named = pattern_way(path)
+    if named is not None:
+        if format not in (None, named[0]):
+            raise DataError(f"{shown_name(path)}: names shards of {named[0]}, not of {format}")
+        return Detection(*named)
     if not path.exists():
         raise DataError(f"{shown_name(path)}: there is no such file or folder{nearest_files(path)}")
     return detect_folder(path, format) if path.is_dir() else detect_file(path, format)
@@ -69,6 +84,11 @@ def detect_file(file: Path, format: str | None = None) -> Detection:
     """
     if format in FOLDER_FORMATS:
         raise DataError(f"{shown_name(file.name)}: is a file, but format {format!r} reads folders")
+    shard = file_way(file)
+    if shard is not None and format in (None, shard[0]):
+        return Detection(*shard)
+    if format in SHARD_FORMATS:
+        raise DataError(f"{shown_name(file.name)}: cannot be read as {format!r}")
     split = split_of(file.stem)
     source = sniff(file)
     if format is not None:
@@ -87,7 +107,7 @@ def _not_a_list(file: Path) -> str:
     suffix = file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "is a picture; a data set is a folder of pictures, or a file that lists them"
-    if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z"):
+    if suffix in (".zip", ".gz", ".tgz", ".7z", ".rar"):
         return "is an archive: unpack it and name the folder"
     return f"is no list of pictures; read are {', '.join(LIST_SUFFIXES)} and folders"
 
@@ -103,6 +123,11 @@ def detect_folder(root: Path, format: str | None = None) -> Detection:
     """
     if format in FOLDER_FORMATS:
         return Detection(format or "", "asked for")
+    if format in SHARD_FORMATS:
+        return Detection(format or "", "asked for")
+    shards = [Detection(*way) for way in folder_ways(root)] if format is None else []
+    if shards and shards[0].format in UNMISTAKABLE:
+        return shards[0]
     sources = find_lists(root)
     lists = _readable_lists(root, sources, format)
     if format is not None:
@@ -110,7 +135,9 @@ def detect_folder(root: Path, format: str | None = None) -> Detection:
             kinds = ", ".join(f"{s.file.name} ({s.format})" for s in sources) or "no list at all"
             raise DataError(f"{shown_name(root)}: nothing here is {format!r}; found {kinds}")
         return lists[0]
-    ways = lists + _arrangements(root, lists)
+    ways = lists + _arrangements(root, [*lists, *shards])
+    # an archive of the pictures that lie beside it unpacked adds nothing
+    ways += [way for way in shards if not (ways and BARE_ARCHIVE in way.why)]
     if not ways:
         raise DataError(
             f"{shown_name(root)}: no pictures and no list of pictures (csv, jsonl, json) in it"
@@ -200,7 +227,7 @@ def candidate_roots(file: Path, split: str | None) -> list[Path]:
     if file.parent.name == "annotations":  # COCO keeps the folders of pictures beside it
         bases.append(file.parent.parent)
     dated = re.search(r"(train|val|test)\d{4}", file.stem)
-    inner = ["images", "Images", "img", dated[0] if dated else None, split]
+    inner = ["images", "Images", "img", dated[0] if dated else None, split, *FLICKR_FOLDERS]
     found = [base / name for base in bases for name in inner if name and (base / name).is_dir()]
     return [*bases, *found]
 
@@ -228,6 +255,10 @@ def sniff(file: Path) -> Source | None:
     except OSError:
         return None
     text = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    if suffix in (".csv", ".tsv", ".txt", ".token"):
+        pictures = is_flickr30k(text)
+        if pictures:
+            return Source(file, "flickr30k", "captions numbered as in Flickr30k", pictures)
     if suffix in (".csv", ".tsv", ".txt"):
         return _sniff_table(file, text)
     if suffix in (".json", ".jsonl", ".ndjson"):

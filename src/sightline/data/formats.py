@@ -17,8 +17,13 @@ from sightline.data.detect import (
     candidate_roots,
     detect,
 )
+from sightline.data.detect_shards import SHARD_FORMATS
+from sightline.data.flickr30k import read_flickr30k
 from sightline.data.folders import read_class_folders, read_pictures, read_side_cars
+from sightline.data.img2dataset import read_img2dataset
+from sightline.data.parquet import read_parquet, read_saved
 from sightline.data.records import Dataset
+from sightline.data.shards import refuse_address
 from sightline.data.tables import (
     read_coco,
     read_json_array,
@@ -26,6 +31,7 @@ from sightline.data.tables import (
     read_karpathy,
     read_table,
 )
+from sightline.data.webdataset import read_webdataset
 from sightline.inputs.folders import shown_name
 
 log = logging.getLogger(__name__)
@@ -36,6 +42,10 @@ FOLDER_READERS: Mapping[str, Callable[[Path], Reading]] = {
     "imagefolder": read_class_folders,
     "sidecar": read_side_cars,
     "pictures": read_pictures,
+    "webdataset": read_webdataset,
+    "parquet": read_parquet,
+    "arrow": read_saved,
+    "img2dataset": read_img2dataset,
 }
 FILE_READERS: Mapping[str, FileReader] = {
     "csv": read_table,
@@ -44,8 +54,9 @@ FILE_READERS: Mapping[str, FileReader] = {
     "json": read_json_array,
     "coco": read_coco,
     "karpathy": read_karpathy,
+    "flickr30k": read_flickr30k,
 }
-FORMATS = (*FOLDER_FORMATS, *FILE_FORMATS)
+FORMATS = (*FOLDER_FORMATS, *FILE_FORMATS, *SHARD_FORMATS)
 """Every name that `format=` and `--format` take."""
 
 
@@ -60,12 +71,15 @@ def open_dataset(
 
     Formats, found by themselves: `imagefolder` (a folder a class, also below train, val, test),
     `sidecar` (x.jpg with x.txt, x.caption or x.json), `csv` and `tsv` with a header, `jsonl` (also
-    metadata.jsonl), `json` (one array), `coco` (captions), `karpathy`, `pictures` (nothing said).
+    metadata.jsonl), `json` (one array, as BLIP and LAVIS write), `coco` (captions), `karpathy`,
+    `flickr30k` (token file or csv), `pictures` (nothing said); in shards `webdataset` (a tar, a
+    folder of tars, `name-{000..127}.tar`), `parquet`, `arrow` (saved by `datasets`), `img2dataset`
+    (its three outputs). Sets too large for the memory: `sightline.data.webdataset.open_shards`.
     Lines about the same picture join into one record with several captions.
 
     Args:
         format: one of `FORMATS`, where detection finds more than one way, or to be sure.
-        strict: refuse data with missing pictures, empty captions or ids used twice.
+        strict: refuse data with missing pictures, empty captions, ids used twice or damage.
         split: only the records of this split; "validation" and "dev" are "val".
         images: the folder that the paths in a list are relative to; by default the folder of the
             list, or `images`, or a folder named for the split beside it. A relative path may not
@@ -78,19 +92,23 @@ def open_dataset(
     """
     if format is not None and format not in FORMATS:
         raise ConfigError(unknown_name("data format", format, FORMATS))
+    refuse_address(path)
     root = Path(path)
     way = detect(root, format)
     reading = read(root, way, Path(images) if images is not None else None)
     if not reading.records:
         raise DataError(f"{shown_name(root)}: read as {way.format}, but it holds no records")
     dataset = Dataset(
-        reading.records, root.name, way.format, way.why, reading.empty_captions, reading.notes
-    )
+        reading.records, root.name, way.format, way.why, reading.empty_captions, reading.notes,
+        reading.damage,
+    )  # fmt: skip
     if split is not None:
         dataset = dataset.with_split(split)
     _check_present(dataset, way)
     if strict:
         dataset.check()
+    for damage in dataset.damage:
+        log.warning("%s: %s", dataset.name, damage)
     log.info("%s: %d records read as %s (%s)", root, len(dataset), way.format, way.why)
     return dataset
 
@@ -118,7 +136,8 @@ def _together(readings: Sequence[Reading]) -> Reading:
     if len({record.id for record in records}) < len(records):
         records = [replace(r, id=f"{r.split}/{r.id}" if r.split else r.id) for r in records]
     notes = tuple(note for reading in readings for note in reading.notes)
-    return Reading(records, sum(reading.empty_captions for reading in readings), notes)
+    damage = tuple(sentence for reading in readings for sentence in reading.damage)
+    return Reading(records, sum(reading.empty_captions for reading in readings), notes, damage)
 
 
 def _check_present(dataset: Dataset, way: Detection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 from collections import Counter
@@ -16,6 +17,7 @@ import numpy as np
 
 from sightline.core.devices import available_cores
 from sightline.core.errors import ImageError
+from sightline.core.interfaces import StoredPicture
 from sightline.data.formats import open_dataset
 from sightline.data.records import Dataset, DatasetReport, Record
 from sightline.inputs.images import read_image
@@ -174,7 +176,7 @@ def _look(record: Record, decode: bool) -> _Look:
     """Open one picture. Decoding goes through `read_image`, the only judge of what is readable."""
     image = record.image
     if not isinstance(image, Path):
-        return _Look(record.id, "only pictures in files are inspected")
+        return _look_at_bytes(record, decode)
     try:
         pixels = read_image(image) if decode else None
     except ImageError as error:
@@ -194,16 +196,35 @@ def _look(record: Record, decode: bool) -> _Look:
     return _Look(record.id, "", width, height, mode, kind, size, digest)
 
 
-def _header(path: Path) -> tuple[str, str, int, int, str]:
+def _look_at_bytes(record: Record, decode: bool) -> _Look:
+    """A picture that lies in a shard, or in memory as encoded bytes."""
+    image = record.image
+    if not isinstance(image, bytes | StoredPicture):
+        return _Look(record.id, "only encoded pictures are inspected")
+    name = image.name if isinstance(image, StoredPicture) else record.id
+    try:
+        data = image if isinstance(image, bytes) else image.read_stored()
+        pixels = read_image(data, name=name) if decode else None
+    except ImageError as error:
+        return _Look(record.id, str(error))
+    mode, kind, width, height, reason = _header(io.BytesIO(data), name)
+    if pixels is not None and reason:
+        (height, width), mode, kind, reason = pixels.shape[:2], "RGB", "unknown", ""
+    digest = hashlib.sha256(data).hexdigest()
+    return _Look(record.id, reason, width, height, mode, kind, len(data), digest)
+
+
+def _header(source: Path | io.BytesIO, name: str | None = None) -> tuple[str, str, int, int, str]:
     """Mode, format, width, height from the header, and the reason where there is none."""
     from PIL import Image
 
+    name = name or (source.name if isinstance(source, Path) else "picture")
     try:
-        with strict_pillow(), Image.open(path, formats=HEADER_FORMATS) as image:
+        with strict_pillow(), Image.open(source, formats=HEADER_FORMATS) as image:
             return image.mode, image.format or "unknown", image.width, image.height, ""
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         what = "no picture of a known format" if type(error).__name__.startswith("Un") else error
-        return "unknown", "unknown", 0, 0, f"{path.name}: {what}"
+        return "unknown", "unknown", 0, 0, f"{name}: {what}"
 
 
 def _duplicates(looks: Iterable[_Look]) -> tuple[tuple[str, ...], ...]:

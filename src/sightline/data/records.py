@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Picture = Path | bytes | Image.Image | np.ndarray
+    from sightline.core.interfaces import StoredPicture
+
+    Picture = Path | bytes | Image.Image | np.ndarray | StoredPicture
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class DatasetReport:
     """Ids of pictures that could not be read so far, to the reason."""
     notes: tuple[str, ...]
     """What was left out or looked odd, one sentence each."""
+    damage: tuple[str, ...] = ()
+    """Parts of the source that could not be used, one sentence a kind."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values (numbers of captions become text, as JSON keys must)."""
@@ -101,10 +105,13 @@ class DatasetReport:
             (len(self.duplicate_ids), "id(s) used twice", self.duplicate_ids),
             (len(self.broken), "broken picture(s)", tuple(self.broken)),
         )
-        return tuple(
-            f"{count} {what}" + (f" ({_few(names)})" if names else "")
-            for count, what, names in found
-            if count
+        return (
+            tuple(
+                f"{count} {what}" + (f" ({_few(names)})" if names else "")
+                for count, what, names in found
+                if count
+            )
+            + self.damage
         )
 
 
@@ -119,12 +126,14 @@ class Dataset(Sequence[Record]):
         why: str = "",
         empty_captions: int = 0,
         notes: Sequence[str] = (),
+        damage: Sequence[str] = (),
     ) -> None:
         self.records = tuple(records)
         self.name = name
         self.format = format
         self.why = why
         self.notes = tuple(notes)
+        self.damage = tuple(damage)
         self._empty_captions = empty_captions
         self._missing: tuple[str, ...] | None = None
         self._broken: dict[str, str] = {}
@@ -212,6 +221,7 @@ class Dataset(Sequence[Record]):
             splits=_histogram(record.split for record in self.records),
             broken=dict(self._broken),
             notes=self.notes,
+            damage=self.damage,
         )
 
     def check(self) -> None:
@@ -228,7 +238,9 @@ class Dataset(Sequence[Record]):
 
     def _part(self, records: Sequence[Record]) -> Dataset:
         """Some of the records; what is known to be broken stays known."""
-        part = Dataset(records, self.name, self.format, self.why, self._empty_captions, self.notes)
+        part = Dataset(
+            records, self.name, self.format, self.why, self._empty_captions, self.notes, self.damage
+        )
         ids = {record.id for record in part.records}
         part._broken = {id: reason for id, reason in self._broken.items() if id in ids}
         return part

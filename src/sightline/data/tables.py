@@ -13,6 +13,8 @@ from sightline.data.lines import parse_json, place, read_document, text_lines
 from sightline.data.records import split_name
 
 DELIMITERS = ",\t;|"
+REST_OF_VAL = "restval"
+"""COCO's validation pictures beyond Karpathy's own val and test; everyone trains on them."""
 
 
 def delimiter_of(header: str) -> str | None:
@@ -166,11 +168,18 @@ def read_karpathy(path: Path, roots: Sequence[Path], split: str | None = None) -
                 f"{folder}/{name}" if isinstance(folder, str) and folder else name,
                 captions,
                 where,
-                split=split_name(own) if isinstance(own, str) else split,
-                extra={k: image[k] for k in ("cocoid", "imgid") if k in image},
+                split=_karpathy_split(own) if isinstance(own, str) else split,
+                extra={k: image[k] for k in ("cocoid", "imgid", "split") if k in image},
             )
         )
-    return assemble(rows, roots)
+    rest = sum(row.extra.get("split") == REST_OF_VAL for row in rows)
+    note = f"{rest} picture(s) of the split {REST_OF_VAL!r} count as train, as is the custom"
+    reading = assemble(rows, roots)
+    return Reading(reading.records, reading.empty_captions, (note,) if rest else ())
+
+
+def _karpathy_split(name: str) -> str:
+    return "train" if name == REST_OF_VAL else split_name(name)
 
 
 def _lists(path: Path, *names: str) -> list[list[Any]]:

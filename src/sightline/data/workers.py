@@ -52,7 +52,7 @@ class Decoders:
 
     def results(self, epoch: int, indices: np.ndarray, batch_size: int) -> Callable[[int], Drawn]:
         """A function that gives the next result; its argument says how many are needed now."""
-        waiting = iter(indices.tolist())
+        waiting = map(int, indices)  # lazily: an epoch may have many millions
         pool = self._pool
         if pool is None:
             return lambda needed: self._draw(epoch, next(waiting))
