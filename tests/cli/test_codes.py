@@ -62,7 +62,8 @@ def test_a_real_process_used_wrongly() -> None:
     done = real("classify", "x.png")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
-        "sightline: Missing option '--labels'.\ntry 'sightline classify --help'\n"
+        "sightline: give --labels a,b, or --model NAME of a classifier\n"
+        "try 'sightline classify --help'\n"
     )
 
 
@@ -102,7 +103,7 @@ def test_a_broken_pipe_is_silent() -> None:
     [
         (["clasify", "x.png"], "no command 'clasify': did you mean 'classify'?"),
         (["data"], "Missing command."),
-        (["data", "inspct"], "no command 'data inspct': did you mean 'inspect'?"),
+        (["data", "inspct"], "no command 'data inspct': did you mean 'inspect'"),
         (["classify", "x", "--labels", ","], "no word in ','"),
         (["classify", "x", "--labels", "@gone.txt"], "'gone.txt' cannot be read: No such file"),
         (["match", "x.png"], 'no text: give --text "..."'),

@@ -85,7 +85,7 @@ def test_signatures_are_the_promised_ones() -> None:
         "embed_images": "(self, images, batch_size=32)",
         "embed_texts": "(self, texts)",
         "similarity": "(self, images, texts)",
-        "classify": "(self, image, labels, templates=None)",
+        "classify": "(self, image, labels=None, templates=None)",
         "tag": "(self, image, vocabulary=None, threshold=None)",
         "caption": "(self, image, prompt=None, **options)",
         "ask": "(self, image, question, choices=None, **options)",

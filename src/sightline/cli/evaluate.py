@@ -1,4 +1,4 @@
-"""`sightline eval zeroshot|retrieval --data PATH`: scores with their intervals."""
+"""`sightline eval zeroshot|classify|retrieval --data PATH`: scores with their intervals."""
 
 from __future__ import annotations
 
@@ -65,6 +65,43 @@ def zeroshot(
 
     with Meter(call) as meter:
         result = measure(model, dataset, names, prompts, limit, batch, meter.update)
+    return _finished(call, result, out)
+
+
+@click.command()
+@data_options
+@batch_option
+@shared_options()
+def classify(
+    call: Call,
+    data: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int | None,
+    out: Path | None,
+    batch: int,
+) -> int:
+    """Measure a classifier on the labels of its training: top-1, top-5 and accuracy per class.
+
+    The data needs a label for each picture: a folder per class, or a column named label. Pictures
+    of a label that the model was not trained on count as wrong. Give --model: a ViT or a ResNet
+    with a classification layer.
+    """
+    dataset = _open(data, format_, split, images)
+    model = load_model(call, "eval")
+    from sightline.evaluation.closed_set import closed_set
+
+    with Meter(call) as meter:
+        result = closed_set(
+            model, dataset, limit=limit, batch_size=batch, progress=meter.update
+        )  # fmt: skip
+    unknown = result.settings["unknown_labels"]
+    if unknown:
+        call.warn(
+            f"{len(unknown)} label(s) of the data are none of the model's, and count as wrong: "
+            + ", ".join(unknown[:5])
+        )
     return _finished(call, result, out)
 
 

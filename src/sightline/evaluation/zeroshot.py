@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError, DataError, UnsupportedTaskError, nearest
@@ -23,6 +23,12 @@ from sightline.evaluation.interfaces import (
     Model,
     RecordLike,
 )
+from sightline.evaluation.label_scores import (
+    LabelScores,
+    class_metrics,
+    label_metrics,
+    label_samples,
+)
 from sightline.evaluation.records import (
     UNREADABLE,
     Progress,
@@ -31,31 +37,14 @@ from sightline.evaluation.records import (
     embed_pictures,
     select,
 )
-from sightline.evaluation.results import Metric, Result, Sample
-from sightline.metrics.calibration import expected_calibration_error
-from sightline.metrics.classification import (
-    mean_per_class_recall,
-    predict,
-    recall_per_class,
-    target_ranks,
-)
-from sightline.metrics.intervals import bootstrap, wilson
-from sightline.metrics.retrieval import worst_case_top
+from sightline.evaluation.results import Result
+from sightline.metrics.classification import target_ranks
+from sightline.tasks.abilities import closed_labels
 from sightline.tasks.scores import among
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
 FALLBACK_TEMPLATE = "a photo of a {}."
-
-
-class _Scores(NamedTuple):
-    """Scores of every label for every picture, NaN where a picture could not be read."""
-
-    scores: Float[Tensor, "N C"]
-    read: Bool[Tensor, " N"]
-    missing: tuple[str, ...]
-    probabilities: Float[Tensor, "N C"] | None
-    method: str
 
 
 def zeroshot(
@@ -87,8 +76,10 @@ def zeroshot(
     Raises:
         DataError: no record has a label, or a label of the data is not among `labels`.
         ConfigError: fewer than two labels, a repeated one, or a template without {}.
+        UnsupportedTaskError: a classifier, which was trained on its labels.
     """
     started = time.monotonic()
+    _refuse_classifier(model)
     names = _label_names(dataset, labels)
     prompts = _templates(model, templates)
     records, excluded, partial = select(dataset, limit, seed, lambda r: r.label is not None)
@@ -96,7 +87,7 @@ def zeroshot(
     targets = torch.tensor([places[str(r.label)] for r in records], dtype=torch.long)
     scored = _score(model, records, list(names.values()), prompts, batch_size, progress)
     ranks = target_ranks(scored.scores, targets)
-    metrics = _metrics(scored, targets, ranks, seed)
+    metrics = label_metrics(scored, targets, ranks, seed)
     digest = data_sha256(records)
     return Result(
         task="zeroshot",
@@ -116,7 +107,7 @@ def zeroshot(
         n_missing=len(scored.missing),
         n_excluded=excluded,
         missing=scored.missing,
-        groups={"class": _class_metrics(scored, targets, list(names))},
+        groups={"class": class_metrics(scored, targets, list(names))},
         model=getattr(model, "name", None),
         model_sha256=getattr(model, "sha256", None),
         prompt_templates=tuple(prompts),
@@ -125,8 +116,17 @@ def zeroshot(
         seed=seed,
         seconds=time.monotonic() - started,
         partial=partial,
-        samples=_samples(records, scored, targets, ranks, list(names)),
+        samples=label_samples(records, scored, targets, ranks, list(names), "zeroshot"),
     )  # fmt: skip
+
+
+def _refuse_classifier(model: Model) -> None:
+    labels = closed_labels(model)
+    if labels:
+        raise UnsupportedTaskError(
+            f"{getattr(model, 'name', 'this model')} was trained on its {len(labels)} labels, so "
+            "nothing about them is zero-shot: measure it with 'sightline eval classify'"
+        )
 
 
 def class_embeddings(
@@ -193,10 +193,10 @@ def _score(
     templates: list[str],
     batch_size: int,
     progress: Progress | None,
-) -> _Scores:
+) -> LabelScores:
     if not records:
         nothing = torch.zeros(0, len(names))
-        return _Scores(nothing, torch.zeros(0, dtype=torch.bool), (), None, "cosine")
+        return LabelScores(nothing, torch.zeros(0, dtype=torch.bool), (), None, "cosine")
     embedder = cast(EmbeddingModel, model)
     try:
         classes = class_embeddings(embedder, names, templates)
@@ -212,7 +212,7 @@ def _score(
     probabilities = None
     if pictures.read.any() and hasattr(getattr(model, "network", None), "pair_scale"):
         probabilities = among(cast(Any, model), pictures.embeddings, classes)
-    return _Scores(scores, pictures.read, pictures.missing, probabilities, "cosine")
+    return LabelScores(scores, pictures.read, pictures.missing, probabilities, "cosine")
 
 
 def _scores_by_classify(
@@ -221,7 +221,7 @@ def _scores_by_classify(
     names: list[str],
     templates: list[str],
     progress: Progress | None,
-) -> _Scores:
+) -> LabelScores:
     scores = torch.full((len(records), len(names)), torch.nan)
     missing = {}
     for row, record in enumerate(records):
@@ -236,73 +236,6 @@ def _scores_by_classify(
             progress(row + 1, len(records))
     read = torch.tensor([row not in missing for row in range(len(records))], dtype=torch.bool)
     inside = bool(((scores >= 0) & (scores <= 1))[read].all())
-    return _Scores(scores, read, tuple(missing.values()), scores if inside else None, "classify")
-
-
-def _metrics(
-    scored: _Scores, targets: Int[Tensor, " N"], ranks: Float[Tensor, " N"], seed: int
-) -> dict[str, Metric]:
-    count, classes = scored.scores.shape
-    found = {}
-    for k in (1, 5):
-        if k == 1 or k < classes:
-            hits = int((ranks <= k).sum())
-            value = hits / count if count else torch.nan
-            found[f"top{k}"] = Metric(value, wilson(hits, count), count)
-    predicted = predict(scored.scores)
-    rows = torch.stack([targets, predicted], dim=1)  # [N 2]
-
-    def balanced(drawn: Tensor) -> Tensor:
-        return torch.tensor(mean_per_class_recall(drawn[:, 0], drawn[:, 1], classes))
-
-    low, high = bootstrap(rows, balanced, seed=seed)
-    found["mean_per_class_recall"] = Metric(balanced(rows).item(), (low.item(), high.item()), count)
-    if scored.probabilities is not None:
-        confidence, best = scored.probabilities[scored.read].max(dim=1)
-        right = (best == targets[scored.read]) & (ranks[scored.read] == 1)
-        error = expected_calibration_error(confidence.clamp(0, 1), right)
-        found["ece15"] = Metric(error, None, len(confidence))
-    return found
-
-
-def _class_metrics(
-    scored: _Scores, targets: Int[Tensor, " N"], labels: list[str]
-) -> dict[str, Metric]:
-    recall = recall_per_class(targets, predict(scored.scores), len(labels))
-    counts = torch.bincount(targets, minlength=len(labels)).tolist()
-    found = {}
-    for label, value, count in zip(labels, recall.tolist(), counts, strict=True):
-        if count:
-            found[label] = Metric(value, wilson(round(value * count), count), count)
-    return found
-
-
-def _samples(
-    records: Sequence[RecordLike],
-    scored: _Scores,
-    targets: Int[Tensor, " N"],
-    ranks: Float[Tensor, " N"],
-    labels: list[str],
-) -> tuple[Sample, ...]:
-    chosen = torch.zeros(scored.scores.shape, dtype=torch.bool)
-    chosen.scatter_(1, targets[:, None], True)
-    order = worst_case_top(scored.scores, chosen, 5)
-    values = scored.scores.gather(1, order)
-    finite = torch.isfinite(scored.scores).all(dim=1)
-    samples = []
-    for row, record in enumerate(records):
-        read = bool(scored.read[row])
-        ranking = zip(order[row].tolist(), values[row].tolist(), strict=True)
-        samples.append(
-            Sample(
-                id=record.id,
-                kind="zeroshot",
-                target=(str(record.label),),
-                ranking=tuple((labels[c], score) for c, score in ranking) if read else (),
-                rank=ranks[row].item(),
-                score=float(ranks[row] == 1),
-                group=record.id,
-                status="missing" if not read else "ok" if finite[row] else "invalid",
-            )
-        )
-    return tuple(samples)
+    return LabelScores(
+        scores, read, tuple(missing.values()), scores if inside else None, "classify"
+    )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, TypedDict, TypeVar, runtime_checkable
 
+from torch import Tensor
+
 from sightline.core.errors import CheckpointError
 
 T = TypeVar("T", int, float, str, bool)
@@ -42,6 +44,24 @@ def pair(config: Mapping[str, Any], name: str, default: int) -> tuple[int, int]:
     return side, side
 
 
+def integers(config: Mapping[str, Any], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """A list of positive integers; absent or null gives the default.
+
+    Raises:
+        CheckpointError: something else, an empty list, or a number outside 1 to 2^24.
+    """
+    value = config.get(name)
+    if value is None:
+        return default
+    whole = isinstance(value, (list, tuple)) and all(type(part) is int for part in value)
+    if not whole or not value or not all(1 <= part <= LARGEST for part in value):
+        raise CheckpointError(
+            f"config.json: {name!r} is {str(value)[:60]}, where a list like {list(default)} is "
+            "expected"
+        )
+    return tuple(value)
+
+
 def as_written(size: tuple[int, int]) -> int | list[int]:
     """The inverse of `pair`: one number for a square."""
     return size[0] if size[0] == size[1] else list(size)
@@ -59,6 +79,58 @@ def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise CheckpointError(f"config.json: {name!r} is {value!r}, where a table is expected")
     return value
+
+
+def read_labels(config: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
+    """The labels of a classification class, by number; two without names are its default.
+
+    Args:
+        architecture: the class in "architectures" that has the layer; any other has no labels.
+
+    Raises:
+        CheckpointError: labels that are not numbered from 0 on.
+    """
+    if architecture not in (config.get("architectures") or ()):
+        return ()
+    names = section(config, "id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    numbered = {str(number): label for number, label in names.items()}
+    labels = [numbered.get(str(number)) for number in range(len(names))]
+    if not all(isinstance(label, str) for label in labels):
+        raise CheckpointError(
+            f"config.json: 'id2label' does not number its {len(names)} labels from 0 on"
+        )
+    return tuple(str(label) for label in labels)
+
+
+def write_labels(labels: tuple[str, ...]) -> dict[str, Any]:
+    """The inverse of `read_labels`, both ways round; nothing where there are no labels.
+
+    Two classes of one name (ImageNet has two cranes) share a line of "label2id".
+    """
+    if not labels:
+        return {}
+    return {
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+
+
+def match_labels(
+    labels: tuple[str, ...], state: Mapping[str, Tensor], weight: str
+) -> tuple[str, ...]:
+    """The labels where the published tensors have a classification layer, and only there.
+
+    Args:
+        labels: what config.json says.
+        state: the published tensors.
+        weight: how the name of the layer's weight ends, whatever level a writer put in front.
+    """
+    layer = next((tensor for key, tensor in state.items() if key.endswith(weight)), None)
+    if layer is None:
+        return ()
+    if labels or layer.ndim != 2:
+        return labels
+    return tuple(f"LABEL_{number}" for number in range(len(layer)))
 
 
 class TransformerFields(TypedDict):

@@ -2,7 +2,7 @@
 
 Alexey Dosovitskiy, Lucas Beyer, Alexander Kolesnikov, Dirk Weissenborn, Xiaohua Zhai et al.,
 ICLR 2021, https://arxiv.org/abs/2010.11929. Reads and writes the layout of the published
-`google/vit-*` checkpoints (transformers' ViTModel; the trunk of ViTForImageClassification).
+`google/vit-*` checkpoints (transformers' ViTModel and ViTForImageClassification).
 
 A picture is cut into patches of P x P pixels, each projected to a vector by one linear map; a
 learned class token goes in front, a learned position is added to every token, and a pre-norm
@@ -10,7 +10,9 @@ transformer mixes them. The class token behind the last norm is the picture's ve
 
 Differs from the paper: nothing in the network. The tanh "pooler" over the class token belongs to
 the classification head of pre-training; it is kept where a checkpoint has one, so that saving
-loses nothing, and `pooled` is the class token in front of it, which linear probes use.
+loses nothing, and `pooled` is the class token in front of it, which linear probes use. The single
+linear layer of fine-tuning (section 3.2) is kept where a checkpoint has one, with its labels, and
+reads `pooled` too.
 """
 
 from collections.abc import Mapping
@@ -25,12 +27,25 @@ from sightline.core.interfaces import System
 from sightline.core.outputs import EncodedImage
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.models.keys import KeyTable
-from sightline.models.published import as_written, field, pair, read_transformer, write_transformer
+from sightline.models.published import (
+    as_written,
+    field,
+    match_labels,
+    pair,
+    read_labels,
+    read_transformer,
+    write_labels,
+    write_transformer,
+)
 from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.norms import LayerNorm
+from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.patches import PatchEmbedding
 from sightline.nn.positions import GridPositions
+
+_CLASSIFIER = "ViTForImageClassification"
+"""The published class with a classification layer; built without a pooler."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,8 @@ class ViTConfig:
     dropout: float = 0.0
     pooler: bool = True
     """Whether the checkpoint carries the tanh layer over the class token."""
+    labels: tuple[str, ...] = ()
+    """What the classification layer tells apart; empty where there is none."""
 
 
 # Table 1 of the paper; Ti and S from Touvron et al. 2021 (arXiv:2012.12877), table 1.
@@ -87,6 +104,7 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(config.width))
         grid = self.patches.grid(*config.image_size)
         self.positions = GridPositions(grid, config.width, prefix=1)
+        self.patch_dropout = PatchDropout(prefix=1)
         self.transformer = Transformer(
             Block(
                 config.width,
@@ -101,6 +119,7 @@ class ViT(nn.Module):
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
         self.pooler = Linear(config.width, config.width) if config.pooler else None
+        self.classifier = Linear(config.width, len(config.labels)) if config.labels else None
         self._initialise()
 
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> EncodedImage:
@@ -113,13 +132,18 @@ class ViT(nn.Module):
         class_token = self.class_token.expand(len(patches), 1, -1)  # [B 1 D]
         grid = self.patches.grid(*pixels.shape[-2:])
         x = torch.cat([class_token, patches], dim=1) + self.positions(grid)  # [B 1+P D]
-        tokens = self.norm(self.transformer(x))  # [B 1+P D]
+        tokens = self.norm(self.transformer(self.patch_dropout(x)))  # [B 1+P D]
         return EncodedImage(tokens=tokens, pooled=tokens[:, 0])
 
     def pre_logits(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The tanh layer of pre-training over the class token (section 3.1 of the paper)."""
         assert self.pooler is not None, "this checkpoint has no pooler"
         return torch.tanh(self.pooler(pooled))
+
+    def class_logits(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B V"]:
+        """The classification layer over the class token, one logit for each of the labels."""
+        assert self.classifier is not None, "this checkpoint has no classification layer"
+        return self.classifier(pooled)
 
     def _initialise(self) -> None:
         nn.init.normal_(self.positions.table, std=0.02)
@@ -144,7 +168,11 @@ def preprocessing(config: ViTConfig) -> ImageSpec:
 
 
 def read_config(config: Mapping[str, Any]) -> ViTConfig:
-    """A published config.json to ours; absent fields take transformers' defaults."""
+    """A published config.json to ours; absent fields take transformers' defaults.
+
+    Raises:
+        CheckpointError: labels that are not numbered.
+    """
     return ViTConfig(
         **read_transformer(config, 768, 12, 12, 3072, "gelu", 1e-12),
         image_size=pair(config, "image_size", 224),
@@ -152,15 +180,27 @@ def read_config(config: Mapping[str, Any]) -> ViTConfig:
         channels=field(config, "num_channels", 3),
         qkv_bias=field(config, "qkv_bias", True),
         dropout=field(config, "hidden_dropout_prob", 0.0),
-        # The classification class is built without a pooler, the bare trunk with one.
-        pooler="ViTForImageClassification" not in (config.get("architectures") or ()),
+        pooler=_CLASSIFIER not in (config.get("architectures") or ()),
+        labels=read_labels(config, _CLASSIFIER),
+    )
+
+
+def match_config(config: ViTConfig, state: Mapping[str, Tensor]) -> ViTConfig:
+    """The config with exactly the heads that the published tensors have.
+
+    Trunks are published under the name of either class, with and without the tanh layer.
+    """
+    return replace(
+        config,
+        pooler=any(key.endswith("pooler.dense.weight") for key in state),
+        labels=match_labels(config.labels, state, "classifier.weight"),
     )
 
 
 def write_config(config: ViTConfig) -> dict[str, Any]:
     """Ours to what transformers reads."""
     return {
-        "architectures": ["ViTModel" if config.pooler else "ViTForImageClassification"],
+        "architectures": [_CLASSIFIER if config.labels else "ViTModel"],
         "model_type": "vit",
         **write_transformer(config),
         "image_size": as_written(config.image_size),
@@ -169,6 +209,7 @@ def write_config(config: ViTConfig) -> dict[str, Any]:
         "qkv_bias": config.qkv_bias,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": 0.0,
+        **write_labels(config.labels),
     }
 
 
@@ -188,9 +229,8 @@ KEYS = KeyTable(
         f"{_LAYER}.output.dense.*": f"{_BLOCK}.mlp.fc2.*",
         "layernorm.*": "norm.*",
         "pooler.dense.*": "pooler.*",
-    },
-    # The classifier answers about a closed set of labels; the trunk is what this system is.
-    ignored=("classifier.*",),
+        "classifier.*": "classifier.*",
+    }
 )
 
 
@@ -210,8 +250,11 @@ def write_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = dict(state)
     own["class_token"] = own["class_token"][None, None]
     own["positions.table"] = own["positions.table"][None]
-    prefix = "" if "pooler.weight" in own else "vit."
-    return {prefix + key: tensor for key, tensor in KEYS.write(own).items()}
+    prefix = "vit." if "classifier.weight" in own else ""
+    return {
+        key if key.startswith("classifier.") else prefix + key: tensor
+        for key, tensor in KEYS.write(own).items()
+    }
 
 
 SYSTEM = System(
@@ -226,6 +269,7 @@ SYSTEM = System(
     write_state=write_state,
     preprocessing=preprocessing,
     text=None,
+    match_config=match_config,
     variants=VARIANTS,
     tiny=TINY,
     known_names={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import UnsupportedTaskError
 
@@ -11,11 +11,31 @@ if TYPE_CHECKING:
 
 TASKS_OF_ROLE = {
     "image encoder": ("embed",),
+    "text encoder": ("embed-texts",),
     "dual encoder": ("embed", "similarity", "classify", "tag", "match", "retrieve", "ask"),
 }
 """Task names as the command line and the catalogue spell them."""
 
+CLASSIFY = "classify"
+"""What an image encoder with labels of its own can do as well."""
+
 _NAMED = 4
+
+
+def closed_labels(model: Any) -> tuple[str, ...]:
+    """The labels that a classifier was trained on, one for each logit.
+
+    Empty for a model without a classification layer, such as one that reads any words.
+    """
+    if getattr(getattr(model, "system", None), "role", None) != "image encoder":
+        return ()
+    return tuple(getattr(model.config, "labels", ()))
+
+
+def tasks_of(model: Model) -> tuple[str, ...]:
+    """Names of the tasks that a model can do."""
+    own = TASKS_OF_ROLE.get(model.system.role, ())
+    return (*own, CLASSIFY) if closed_labels(model) else own
 
 
 def cannot(model: Model, task: str, deed: str, instead: str = "") -> UnsupportedTaskError:

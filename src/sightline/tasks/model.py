@@ -11,7 +11,7 @@ from sightline.tasks import classify as classifying
 from sightline.tasks import embed as embedding
 from sightline.tasks import match as matching
 from sightline.tasks import tag as tagging
-from sightline.tasks.abilities import TASKS_OF_ROLE, cannot
+from sightline.tasks.abilities import cannot, tasks_of
 from sightline.tasks.batching import Failed, is_single
 from sightline.tasks.prompted import PromptCache
 
@@ -92,7 +92,7 @@ class Model:
     @property
     def tasks(self) -> tuple[str, ...]:
         """What this model can be asked for."""
-        return TASKS_OF_ROLE.get(self.system.role, ())
+        return tasks_of(self)
 
     def embed_images(self, images: Any, batch_size: int = 32) -> Tensor:
         """Unit vectors float32[N, D] of one picture or many; one picture gives [1, D]."""
@@ -107,12 +107,17 @@ class Model:
         return matching.similarity(self, images, texts)
 
     def classify(
-        self, image: Any, labels: Iterable[str], templates: str | Iterable[str] | None = None
+        self,
+        image: Any,
+        labels: Iterable[str] | None = None,
+        templates: str | Iterable[str] | None = None,
     ) -> Any:
         """Every label with its score, best first: [Label]; a list of them for a list of pictures.
 
         Softmax over the labels where the system was trained so (CLIP), an independent sigmoid for
         each otherwise (SigLIP). Several templates are averaged; None takes the system's own.
+        A classifier (ViT, ResNet with a classification layer) knows the labels of its training:
+        None means all of them, and others cannot be asked. Any other model needs `labels`.
         """
         return self._answers(image, classifying.classify_each(self, image, labels, templates))
 
