@@ -68,8 +68,9 @@ def _unpickle(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # a hostile stream makes the unpickler fail in any way it likes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{file}: not a readable weight file ({reason})") from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for level in ("state_dict", "model"):  # what training loops put around the weights
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(level), Mapping):
+            loaded = loaded[level]
     if not isinstance(loaded, Mapping) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
     ):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -52,6 +53,58 @@ def encoder_keys(published: str, own: str) -> dict[str, str]:
         f"{layer}.mlp.fc1.*": f"{block}.mlp.fc1.*",
         f"{layer}.mlp.fc2.*": f"{block}.mlp.fc2.*",
     }
+
+
+def split_thirds(
+    state: Mapping[str, Tensor], endings: Mapping[str, tuple[str, str, str]]
+) -> dict[str, Tensor]:
+    """The state with each fused tensor cut along its first axis into its three equal parts.
+
+    Args:
+        endings: end of a fused name to the ends of its parts, such as ".attn.qkv.weight" to those
+            of queries, keys and values. A tensor that three does not divide stays whole, for the
+            loader to report.
+    """
+    split: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        ending = next((e for e in endings if name.endswith(e)), None)
+        if ending is None or tensor.ndim == 0 or len(tensor) % 3:
+            split[name] = tensor
+            continue
+        for part, third in zip(endings[ending], tensor.chunk(3), strict=True):
+            split[name.removesuffix(ending) + part] = third
+    return split
+
+
+def join_thirds(
+    state: Mapping[str, Tensor], endings: Mapping[str, tuple[str, str, str]]
+) -> dict[str, Tensor]:
+    """The inverse of `split_thirds`."""
+    firsts = {parts[0]: (ending, parts) for ending, parts in endings.items()}
+    others = tuple(part for _, *rest in endings.values() for part in rest)
+    joined: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        first = next((part for part in firsts if name.endswith(part)), None)
+        if first is not None:
+            ending, parts = firsts[first]
+            owner = name.removesuffix(first)
+            joined[owner + ending] = torch.cat([state[owner + part] for part in parts])
+        elif not name.endswith(others):
+            joined[name] = tensor
+    return joined
+
+
+def with_batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with a batch counter of 0 beside every running mean that came without one.
+
+    Writers before PyTorch 0.4.1, and networks with frozen statistics, store none.
+    """
+    complete = dict(state)
+    for name in state:
+        owner, _, kind = name.rpartition(".")
+        if kind == "running_mean":
+            complete.setdefault(f"{owner}.num_batches_tracked", torch.tensor(0))
+    return complete
 
 
 def _regex(pattern: str) -> re.Pattern[str]:

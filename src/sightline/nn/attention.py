@@ -1,5 +1,6 @@
 """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2)."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -36,12 +37,23 @@ class Attention(nn.Module):
         x: Float[Tensor, "B L D"],
         context: Float[Tensor, "B S D"] | None = None,
         mask: Bool[Tensor, "..."] | None = None,
+        offset: Float[Tensor, "#B N L S"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`mask` is True where a query may attend to a key and broadcasts to [B N L S]."""
+        """Attend.
+
+        Args:
+            mask: True where a query may attend to a key; broadcasts to [B N L S].
+            offset: added to the scaled products before the softmax, such as a relative position
+                bias; it may learn.
+        """
         context = x if context is None else context
         q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N L K]
         k = self.k(context).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N S K]
         v = self.v(context).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N S K]
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)  # [B N L K]
+        allowed: Tensor | None = mask
+        if offset is not None:
+            offset = offset.to(q.dtype)
+            allowed = offset if mask is None else offset.masked_fill(~mask, -torch.inf)
+        mixed = F.scaled_dot_product_attention(q, k, v, allowed, dropout)  # [B N L K]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B L D]
