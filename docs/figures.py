@@ -13,10 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
-from sightline.data.park import scene
+from sightline.data.park import ParkScenes, scene
+from sightline.inputs.convolution import filter_picture, to_grey
+from sightline.inputs.named_masks import parse_filter
 from sightline.metrics.intervals import wilson
 from sightline.nn.masks import causal, key_padding
 from sightline.nn.positions import resample_grid
+from sightline.tasks.feature_sheets import layer_sheet
+from sightline.tasks.features import find_features, layer_names
+from sightline.tasks.model import load
 
 BLUE, RED, GREEN, GREY, PALE = "#2d6ccd", "#d0402f", "#2f8f5b", "#8a8f98", "#e7e9ee"
 STYLE: Any = {
@@ -374,7 +379,45 @@ def caching() -> Figure:
     return figure
 
 
+def convolution() -> Figure:
+    """A scene under masks; the last two differ only in whether the mask was turned."""
+    pixels = scene(3, size=64).pixels
+    sobel = parse_filter("sobel-x")
+    shown = (
+        ("a picture", pixels),
+        ("gaussian:1.5", filter_picture(pixels, parse_filter("gaussian:1.5"))[0]),
+        ("sharpen", filter_picture(pixels, parse_filter("sharpen"))[0]),
+        ("sobel-x, the formula", filter_picture(to_grey(pixels), sobel, shown="offset")[0]),
+        ("sobel-x, not turned",
+         filter_picture(to_grey(pixels), sobel, shown="offset", correlation=True)[0]),
+    )  # fmt: skip
+    figure, axes = panels(5, 1.6)
+    for place, (title, picture) in zip(axes, shown, strict=True):
+        place.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        place.set_title(title, fontsize=9)
+        bare(place)
+    return figure
+
+
+def features() -> Figure:
+    """Pieces that excite units of the first and of the last block of the bundled model most."""
+    model = load("park-siglip", dtype="float32")
+    blocks = layer_names(model)
+    found = find_features(
+        model, [drawn.image for drawn in ParkScenes("test", 0, 300)],
+        [blocks[0], blocks[-1]], units=4, best=7,
+    )  # fmt: skip
+    sheets = [np.asarray(layer_sheet(layer, side=48)) for layer in found.layers]
+    sheet = np.concatenate(sheets)
+    height, width = sheet.shape[:2]
+    figure = Figure(figsize=(width / DPI, height / DPI))
+    figure.figimage(sheet)
+    return figure
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
+    "convolution": convolution,
+    "features": features,
     "patches": patches,
     "positions": positions,
     "masks": masks,
