@@ -13,6 +13,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.park.export import write
 from sightline.data.park.scenes import ParkScenes
 from sightline.data.records import Dataset, Record
+from sightline.models.table import SYSTEMS
 from sightline.recipes.dual_encoder import (
     DualEncoderRecipe,
     contrastive_step,
@@ -154,7 +155,7 @@ def test_shuffled_captions_leave_no_picture_its_own():
 def test_sentences_are_put_into_the_prompt_at_the_share_asked_for():
     record = Record("a", np.zeros((2, 2, 3), np.uint8), ("a hand-written three.",), label="three")
     drawn = [
-        draw_sentence(record, np.random.default_rng(i), "This is a photo of {}.", 0.25)
+        draw_sentence(record, np.random.default_rng(i), "This is a photo of {}.", 0.25)[0]
         for i in range(400)
     ]
     prompts = [d for d in drawn if d.startswith("This is")]
@@ -166,7 +167,7 @@ def test_sentences_are_put_into_the_prompt_at_the_share_asked_for():
 
 def test_a_class_alone_is_a_sentence(tmp_path):
     record = Record("a", np.zeros((2, 2, 3), np.uint8), label="three")
-    assert draw_sentence(record, np.random.default_rng(0), "a {}.", 0.0) == "a three."
+    assert draw_sentence(record, np.random.default_rng(0), "a {}.", 0.0) == ("a three.",) * 2
 
 
 def test_data_without_sentences_is_refused():
@@ -242,7 +243,7 @@ def test_a_run_without_data_says_how_to_give_it():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_in_the_table_exists(name):
     entry = find_recipe(name)
-    assert entry.recipe().system in ("clip", "siglip")
+    assert entry.recipe().system in SYSTEMS
     assert callable(entry.run())
 
 
@@ -255,7 +256,7 @@ def test_an_unknown_recipe_names_the_nearest():
     ("settings", "message"),
     [
         ({"init": "a", "init_text": "b"}, "init gives both towers"),
-        ({"objective": "triplet"}, "use softmax or sigmoid"),
+        ({"objective": "triplet"}, "unknown objective 'triplet': known are sigmoid, softmax"),
         ({"crop": 0.0}, "shares between 0 and 1"),
         ({"positions": "none"}, "use sincos or normal"),
     ],
@@ -263,3 +264,35 @@ def test_an_unknown_recipe_names_the_nearest():
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         DualEncoderRecipe(**settings)
+
+
+def test_patch_dropout_is_for_training_alone_and_not_saved(tmp_path):
+    start = start_from(replace(SMALL, patch_dropout=0.5), CAPTIONS)
+    pixels = torch.randn(2, 3, 32, 32)
+    assert start.network.train().image(pixels).tokens.shape[1] == 2
+    assert start.network.eval().image(pixels).tokens.shape[1] == 4
+    start.save(tmp_path / "model")
+    assert "dropout" not in (tmp_path / "model" / "config.json").read_text().replace(
+        "attention_dropout", ""
+    )
+    with pytest.raises(ConfigError, match="leave out a share from 0 up to below 1"):
+        start_from(replace(SMALL, patch_dropout=1.0), CAPTIONS)
+
+
+def test_blocks_and_smoothing_reach_the_loss():
+    from sightline.nn.norms import unit_length
+    from sightline.recipes.dual_encoder import pair_loss
+
+    start = start_from(SMALL, CAPTIONS)
+    rows = tuple(unit_length(torch.randn(2, 6, 16)))
+    whole = pair_loss("softmax", 0.1)(start.network, rows)
+    assert torch.allclose(whole, pair_loss("softmax", 0.1, 2)(start.network, rows), atol=1e-6)
+    assert not torch.allclose(whole, pair_loss("softmax")(start.network, rows))
+    ring = pair_loss("softmax", 0.1, exchange="ring")  # a ring of one
+    assert torch.allclose(whole, ring(start.network, rows), atol=1e-6)
+    with pytest.raises(ConfigError, match="unknown exchange 'rign': did you mean 'ring'"):
+        replace(SMALL, exchange="rign")
+    with pytest.raises(ConfigError, match="label_smoothing is for the softmax objective"):
+        pair_loss("sigmoid", 0.1)
+    with pytest.raises(ConfigError, match="chunk 0: give the number of columns"):
+        pair_loss("sigmoid", chunk=0)

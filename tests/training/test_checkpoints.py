@@ -103,7 +103,7 @@ def test_all_damaged_is_an_error(done):
 
 def test_newer_version_is_refused_by_name_and_kept(done):
     edit(newest(done), version=99)
-    with pytest.raises(CheckpointError, match="has version 99, this Sightline reads up to 1"):
+    with pytest.raises(CheckpointError, match="has version 99, this Sightline reads up to 2"):
         run(done)
     assert newest(done).parent.name == "step-00000012"
 

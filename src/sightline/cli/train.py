@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.options import shared_options
-from sightline.cli.output import Call
+from sightline.cli.output import FAILED, Call
 from sightline.cli.program import INTERRUPTED
 from sightline.cli.progress import TrainingMeter
 
 if TYPE_CHECKING:
     from sightline.recipes.run import Outcome
+
+logger = logging.getLogger(__name__)
 
 _AUTOCAST = {"float32": "off", "bfloat16": "bfloat16"}
 
@@ -28,6 +33,8 @@ _AUTOCAST = {"float32": "off", "bfloat16": "bfloat16"}
               help="Change a setting; several times. init=NAME starts from weights.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
               help="Stop after this time, with everything saved.")  # fmt: skip
+@click.option("--processes", type=click.IntRange(min=1), metavar="N",
+              help="Train in N processes of this machine, which share every batch.")  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="List the recipes.")
 @click.option("--show", is_flag=True, help="Show every setting of the recipe.")
 @shared_options()
@@ -38,6 +45,7 @@ def train(
     out: Path | None,
     assignments: tuple[str, ...],
     minutes: float | None,
+    processes: int | None,
     listing: bool,
     show: bool,
 ) -> int:
@@ -45,7 +53,8 @@ def train(
 
     The run can be stopped at any time (Ctrl-C once, SIGTERM, --minutes) and goes on when the same
     command is given again. --model NAME is short for --set init=NAME. Exit code 130 after a
-    signal, with everything saved.
+    signal, with everything saved. Under torchrun, or with --processes, several processes train
+    together; the first one reports.
     """
     if listing:
         return _list(call)
@@ -56,7 +65,27 @@ def train(
         return _show(call, recipe, settings)
     if out is None:
         raise click.UsageError("give --out RUN, the folder that the run is kept in")
+    if processes is not None:
+        return _launch(processes)
     return _run(call, recipe, settings, out, minutes)
+
+
+def _launch(count: int) -> int:
+    """The same command again, `count` times over, without --processes."""
+    from sightline.training.launch import launch
+
+    return launch([sys.executable, "-m", "sightline", *without_processes(sys.argv[1:])], count)
+
+
+def without_processes(words: Sequence[str]) -> list[str]:
+    """A command line without the option --processes and its value."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word == "--processes":
+            next(rest, None)
+        elif not word.startswith("--processes="):
+            kept.append(word)
+    return kept
 
 
 def _settings(call: Call, recipe: str, data: str | None, assignments: tuple[str, ...]) -> Any:
@@ -81,9 +110,21 @@ def _settings(call: Call, recipe: str, data: str | None, assignments: tuple[str,
 
 def _run(call: Call, recipe: str, settings: Any, out: Path, minutes: float | None) -> int:
     from sightline.recipes.table import find_recipe
+    from sightline.training.distributed import EndedByAnotherError, rank
+    from sightline.training.processes import processes
 
-    with TrainingMeter(call) as meter:
-        outcome = find_recipe(recipe).run()(settings, out, minutes=minutes, progress=meter)
+    train_recipe = find_recipe(recipe).run()
+    try:
+        with processes(settings.device):
+            if rank() != 0:
+                logging.getLogger("sightline").setLevel(logging.ERROR)
+                outcome = train_recipe(settings, out, minutes=minutes)
+                return INTERRUPTED if outcome.summary.stopped == "signal" else 0
+            with TrainingMeter(call) as meter:
+                outcome = train_recipe(settings, out, minutes=minutes, progress=meter)
+    except EndedByAnotherError as error:
+        logger.debug("%s", error)  # the other process says it itself
+        return FAILED
     _report(call, recipe, settings, outcome)
     if outcome.summary.stopped == "signal":
         call.warn(f"stopped by a signal at step {outcome.summary.steps}; everything is saved")

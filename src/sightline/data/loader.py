@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeGuard, TypeVar
 import numpy as np
 
 from sightline.core.errors import ConfigError, DataError, ImageError
+from sightline.data.shares import Draws, Share
 from sightline.data.workers import Decoders, Drawn
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Loader(Generic[B]):
         transform: applied to a sample together with a generator of its own.
         on_error: "skip" leaves out pictures that cannot be read, "raise" stops at the first.
         epochs: how many epochs in all, resumed ones included; None never ends.
+        share: of several processes, which part of every batch this one takes; `batch_size` counts
+            the batch of all. The state is that of a single process.
 
     Raises:
         DataError: the data set is empty, or smaller than a batch although `drop_last` is on.
@@ -66,7 +69,10 @@ class Loader(Generic[B]):
         transform: Callable[[T, np.random.Generator], Any] | None = None,
         on_error: Literal["skip", "raise"] = "skip",
         epochs: int | None = None,
+        share: Share | None = None,
     ) -> None:
+        if share is not None:
+            share.check(batch_size, drop_last)
         _check_settings(batch_size, seed, workers, on_error, epochs)
         self.dataset: Sequence[Any] = dataset
         self.collate = collate
@@ -78,6 +84,7 @@ class Loader(Generic[B]):
         self.transform: Callable[[Any, np.random.Generator], Any] | None = transform
         self.on_error = on_error
         self.epochs = epochs
+        self.share = share
         self.skipped: dict[str, str] = {}
         """Pictures left out so far, by the record's id (or the index), with the reason."""
         self._epoch = 0
@@ -146,6 +153,9 @@ class Loader(Generic[B]):
     def _batches(self, decoders: Decoders, epoch: int, position: int) -> Iterator[tuple[B, int]]:
         """The batches of one epoch from a place in its order, each with the place behind it."""
         order = self._order(epoch)
+        if self.share is not None:
+            yield from self._shared(self.share, decoders, epoch, order, position)
+            return
         results = decoders.results(epoch, order[position:], self.batch_size)
         while True:
             room = len(order) - position
@@ -163,11 +173,29 @@ class Loader(Generic[B]):
                 return
             yield self.collate(samples), position
 
+    def _shared(
+        self, share: Share, decoders: Decoders, epoch: int, order: np.ndarray, position: int
+    ) -> Iterator[tuple[B, int]]:
+        draws = Draws(share, self.batch_size, epoch, order, self._draw, self._skip)
+        results, expected = draws.ahead(decoders, position), position
+        while len(order) - position >= self.batch_size:
+            if position != expected:  # a broken picture has moved everything behind it
+                results = draws.ahead(decoders, position)
+            found = draws.next(results, position)
+            if found is None:
+                return
+            expected = position + self.batch_size
+            samples, position = found
+            yield self.collate(samples), position
+
     def _order(self, epoch: int) -> np.ndarray:
         """int64[len(dataset)]: the indices of an epoch."""
         count = len(self.dataset)
         if not self.shuffle:
             return np.arange(count)
+        own = getattr(self.dataset, "epoch_order", None)
+        if own is not None:  # data that lies in shards, or is mixed, knows which order suits it
+            return own(self.seed, epoch)
         key = np.random.SeedSequence(self.seed, spawn_key=(_ORDER, epoch))
         return np.random.default_rng(key).permutation(count)
 
@@ -220,8 +248,8 @@ class Loader(Generic[B]):
             )
         changed = [
             f"{name} {state.get(name)!r} then, {own[name]!r} now"
-            for name in ("seed", "batch_size", "shuffle", "drop_last")
-            if state.get(name) != own[name]
+            for name in own
+            if name not in ("length", "fingerprint") and state.get(name) != own[name]
         ]
         if changed:
             raise ConfigError(f"the loader cannot go on with other settings: {'; '.join(changed)}")

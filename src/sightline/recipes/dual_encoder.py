@@ -1,4 +1,4 @@
-"""`sightline train clip|siglip`: two towers on captioned pictures, from scratch or from weights.
+"""`sightline train clip|siglip|unicl`: two towers on captioned pictures, new or from weights.
 
     sightline train siglip --data FOLDER --out RUN
     sightline train clip --data FOLDER --out RUN --set init=ViT-B/32 --set lr=1e-5
@@ -12,22 +12,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor, nn
 
-from sightline.core.errors import ConfigError, DataError
+from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.data.loader import Loader
+from sightline.data.mixtures import having
 from sightline.data.records import Record
+from sightline.data.shares import Share
 from sightline.inputs.images import read_image
 from sightline.inputs.prompts import fill
+from sightline.objectives.blockwise import check_chunk
 from sightline.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
+from sightline.objectives.unicl import group_labels, label_contrastive
+from sightline.recipes.settings import RunSettings
+from sightline.training import distributed
 from sightline.training.accumulation import Step, StepResult, cached_contrastive
+from sightline.training.ring import ring_exchange
 from sightline.training.stages import NO_DECAY, Group, Stage
 
 if TYPE_CHECKING:
     from sightline.inputs.processors import Processor
+
+OBJECTIVES = ("softmax", "sigmoid", "unicl")
+"""The losses that a run can take."""
+EXCHANGES = ("gather", "ring")
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,10 @@ class DualEncoderRecipe:
 
     # optimisation
     objective: str | None = None
-    """"softmax" or "sigmoid"; None takes the system's own."""
+    """"softmax", "sigmoid" or "unicl" (pictures of one class are all true of its texts); None takes
+    the system's own."""
     batch_size: int = 128
+    """Pictures of all processes together."""
     accumulate: int = 1
     """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
     epochs: float = 60.0
@@ -87,8 +100,22 @@ class DualEncoderRecipe:
     foreign to a vocabulary learned from captions; 0 with `init` or `init_text`."""
     crop: float = 0.9
     """Smallest share of a picture's sides that a random crop keeps; 1 never crops."""
+    patch_dropout: float = 0.0
+    """Share of each picture's patches that a training step leaves out (FLIP)."""
+    label_smoothing: float = 0.0
+    """Share of the softmax targets that is spread over the batch."""
+    loss_chunk: int | None = None
+    """Columns of the matrix of all pairs that exist at once; None computes it whole."""
+    exchange: str = "gather"
+    """How several processes meet each other's pairs: gather (each holds the embeddings of all) or
+    ring (they travel, and none does)."""
     autocast: str = "auto"
     compile: bool = False
+    parallel: str = "auto"
+    """How several processes share the work: ddp (the whole network in each; auto takes it) or fsdp
+    (each keeps a part)."""
+    activation_checkpointing: bool = False
+    """Compute each block's inner values again on the way back: less memory, more time."""
     device: str = "auto"
 
     # around it
@@ -106,8 +133,10 @@ class DualEncoderRecipe:
             raise ConfigError("init gives both towers: use init, or init_image and init_text")
         if self.positions not in ("sincos", "normal"):
             raise ConfigError(f"positions {self.positions!r}: use sincos or normal")
-        if self.objective not in (None, "softmax", "sigmoid"):
-            raise ConfigError(f"objective {self.objective!r}: use softmax or sigmoid")
+        if self.objective not in (None, *OBJECTIVES):
+            raise ConfigError(unknown_name("objective", str(self.objective), OBJECTIVES))
+        if self.exchange not in EXCHANGES:
+            raise ConfigError(unknown_name("exchange", self.exchange, EXCHANGES))
         if not 0 < self.crop <= 1 or not 0 < self.test_share < 1 or not 0 <= self.warmup <= 1:
             raise ConfigError(
                 f"crop {self.crop}, test_share {self.test_share} and warmup {self.warmup} are "
@@ -124,9 +153,18 @@ class PairBatch(NamedTuple):
     """int64[B, T]"""
     mask: Tensor
     """bool[B, T]"""
+    labels: Tensor
+    """int64[B]: equal for pictures of one class, and for equal captions without a class."""
 
 
-Sample = tuple[np.ndarray, str]
+class Sample(NamedTuple):
+    """One picture of a batch to be."""
+
+    pixels: np.ndarray
+    sentence: str
+    caption: str
+    """The sentence as the data has it, outside any prompt."""
+    label: str | None
 
 
 def sentences_of(record: Record, template: str) -> tuple[str, ...]:
@@ -138,14 +176,18 @@ def sentences_of(record: Record, template: str) -> tuple[str, ...]:
 
 def draw_sentence(
     record: Record, generator: np.random.Generator, template: str, share: float
-) -> str:
-    """One of the sentences; a `share` of them, or of the labels, inside the prompt template."""
+) -> tuple[str, str]:
+    """One of the sentences; a `share` of them, or of the labels, inside the prompt template.
+
+    Returns:
+        The sentence, and the caption that it was made of.
+    """
     sentences = sentences_of(record, template)
-    sentence = sentences[int(generator.integers(len(sentences)))]
+    caption = sentences[int(generator.integers(len(sentences)))]
     if generator.random() >= share:
-        return sentence
-    words = sentence if record.label is None or generator.random() < 0.5 else record.label
-    return fill(template, words.rstrip("."))
+        return caption, caption
+    words = caption if record.label is None or generator.random() < 0.5 else record.label
+    return fill(template, words.rstrip(".")), caption
 
 
 def random_crop(pixels: np.ndarray, generator: np.random.Generator, smallest: float) -> np.ndarray:
@@ -162,7 +204,7 @@ def pair_loader(
     records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe, template: str
 ) -> Loader[PairBatch]:
     """Endless seeded batches of readable pictures with sentences."""
-    usable = [record for record in records if sentences_of(record, template)]
+    usable = having(records, lambda record: bool(sentences_of(record, template)))
     if not usable:
         raise DataError(
             "no picture has a caption or a class: contrastive training needs pictures with "
@@ -174,11 +216,12 @@ def pair_loader(
 
     def draw(record: Record, generator: np.random.Generator) -> Sample:
         pixels = random_crop(read_image(record.image), generator, recipe.crop)
-        return pixels, draw_sentence(record, generator, template, share)
+        return Sample(pixels, *draw_sentence(record, generator, template, share), record.label)
 
     def collate(samples: list[Sample]) -> PairBatch:
-        words = processor.texts([sentence for _, sentence in samples])
-        return PairBatch(processor.images([pixels for pixels, _ in samples]), *words)
+        pixels, sentences, captions, labels = zip(*samples, strict=True)
+        words, groups = processor.texts(sentences), group_labels(labels, captions)
+        return PairBatch(cast(Tensor, processor.images(pixels)), *words, groups)
 
     return Loader(
         usable,
@@ -187,7 +230,15 @@ def pair_loader(
         seed=recipe.seed,
         workers=recipe.workers,
         transform=draw,
+        share=share_of_this_process(),
     )
+
+
+def share_of_this_process() -> Share | None:
+    """Of several processes, which rows of every batch this one takes."""
+    if distributed.world_size() == 1:
+        return None
+    return Share(distributed.rank(), distributed.world_size(), distributed.exchange)
 
 
 def _with_foreign_captions(records: Sequence[Record], seed: int) -> list[Record]:
@@ -202,19 +253,28 @@ def _with_foreign_captions(records: Sequence[Record], seed: int) -> list[Record]
     ]
 
 
-def contrastive_step(objective: str, largest_scale: float | None) -> Step:
+def contrastive_step(
+    objective: str,
+    largest_scale: float | None,
+    label_smoothing: float = 0.0,
+    chunk: int | None = None,
+    exchange: str = "gather",
+) -> Step:
     """Forward and backward over all pairs of a batch, however many micro-batches it comes in.
 
     Args:
-        objective: "softmax" or "sigmoid".
+        objective: one of `OBJECTIVES`.
         largest_scale: exp(logit_scale) is kept at most here between steps, as CLIP does.
+        label_smoothing: for the softmax loss, see `objectives.contrastive`.
+        chunk: columns of the matrix of all pairs that exist at once.
+        exchange: one of `EXCHANGES`.
     """
 
-    def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, ...]:
         scores = network(batch.pixels, batch.ids, batch.mask)
-        return scores.image_embeddings, scores.text_embeddings
+        return scores.image_embeddings, scores.text_embeddings, batch.labels
 
-    inner = cached_contrastive(embed, pair_loss(objective))
+    inner = cached_contrastive(embed, pair_loss(objective, label_smoothing, chunk, exchange))
 
     def step(network: nn.Module, batches: list[PairBatch]) -> StepResult:
         if largest_scale is not None:
@@ -226,32 +286,65 @@ def contrastive_step(objective: str, largest_scale: float | None) -> Step:
     return step
 
 
-def pair_loss(objective: str) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
-    """The loss of a batch's embeddings, with the network's own scale and bias."""
+def pair_loss(
+    objective: str,
+    label_smoothing: float = 0.0,
+    chunk: int | None = None,
+    exchange: str = "gather",
+) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
+    """The loss of a batch's embeddings and labels, with the network's own scale and bias.
+
+    UniCL's two directions are averaged, so that a learning rate means the same as for CLIP.
+
+    Raises:
+        ConfigError: label smoothing where nothing is chosen, or a chunk below 1.
+    """
+    check_chunk(chunk)
+    if label_smoothing and objective != "softmax":
+        raise ConfigError(f"label_smoothing is for the softmax objective: use 0 with {objective}")
 
     def loss(network: nn.Module, embeddings: tuple[Tensor, ...]) -> Tensor:
-        image, text = embeddings
+        image, text, *labels = embeddings
         scale, bias = network.pair_scale()  # type: ignore[operator]
+        # sentences and pictures of all processes; micro-batches are joined before
+        everywhere: dict[str, Any] = {
+            "gather": ring_exchange() if exchange == "ring" else distributed.all_gather_with_grad,
+            "first_row": distributed.rank() * len(image),
+        }
+        if objective == "unicl":
+            return label_contrastive(
+                image, text, scale, *labels, directions="mean", chunk=chunk,
+                gather=everywhere["gather"],
+            )  # fmt: skip
         if objective == "softmax":
-            return softmax_contrastive(image, text, scale)
-        return sigmoid_contrastive(image, text, scale, bias)
+            return softmax_contrastive(
+                image, text, scale, label_smoothing=label_smoothing, chunk=chunk, **everywhere
+            )
+        return sigmoid_contrastive(image, text, scale, bias, chunk=chunk, **everywhere)
 
     return loss
 
 
-def training_stage(recipe: DualEncoderRecipe, steps: int, names: Sequence[str]) -> Stage:
-    """One stage of AdamW; the towers may learn at rates of their own."""
-    groups: list[Group] = []
+def tower_groups(recipe: DualEncoderRecipe, names: Sequence[str]) -> tuple[Group, ...]:
+    """The towers that learn at rates of their own."""
     scales = {"image": recipe.image_lr_scale, "text": recipe.text_lr_scale}
-    for tower, scale in scales.items():
-        if scale != 1 and any(name.startswith(tower) for name in names):
-            groups.append(Group((f"{tower}*",), lr_scale=scale))
+    return tuple(
+        Group((f"{tower}*",), lr_scale=scale)
+        for tower, scale in scales.items()
+        if scale != 1 and any(name.startswith(tower) for name in names)
+    )
+
+
+def training_stage(
+    recipe: RunSettings, steps: int, groups: tuple[Group, ...] = (), name: str = "contrast"
+) -> Stage:
+    """One stage of AdamW over all that is not frozen."""
     return Stage(
-        name="contrast",
+        name=name,
         steps=steps,
         lr=recipe.lr,
         trainable=("*", *(f"!{pattern}" for pattern in recipe.freeze)),
-        groups=tuple(groups),
+        groups=groups,
         weight_decay=recipe.weight_decay,
         no_decay=NO_DECAY,
         warmup=round(recipe.warmup * steps),
@@ -260,7 +353,7 @@ def training_stage(recipe: DualEncoderRecipe, steps: int, names: Sequence[str]) 
     )
 
 
-def number_of_steps(recipe: DualEncoderRecipe, pictures: int) -> int:
+def number_of_steps(recipe: RunSettings, pictures: int) -> int:
     """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`."""
     if recipe.steps is not None:
         return recipe.steps
@@ -269,15 +362,16 @@ def number_of_steps(recipe: DualEncoderRecipe, pictures: int) -> int:
 
 
 def objective_of(recipe: DualEncoderRecipe, score: str) -> str:
-    """The loss that goes with how the system scores: softmax with softmax, sigmoid with sigmoid."""
-    return recipe.objective or score
+    """UniCL's own for UniCL; else the loss that goes with how the system scores: softmax with
+    softmax, sigmoid with sigmoid."""
+    return recipe.objective or ("unicl" if recipe.system == "unicl" else score)
 
 
 def largest_scale(system: str) -> float | None:
-    """CLIP's bound on its scale; SigLIP has none."""
+    """CLIP's bound on its scale, for two joined towers too; SigLIP and UniCL have none."""
     from sightline.models.clip import LARGEST_SCALE
 
-    return LARGEST_SCALE if system == "clip" else None
+    return LARGEST_SCALE if system in ("clip", "vision_text") else None
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The HTML report of a dual-encoder run: cost, before and after, curves, matrix, map."""
+"""The HTML report of a run: cost, before and after, curves, then pictures with their answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from sightline.core.errors import ImageError
 from sightline.evaluation.embedding_map import embedding_map
 from sightline.evaluation.figures import embedding_figure, similarity_figure
 from sightline.inputs.images import read_image
-from sightline.recipes.dual_encoder import DualEncoderRecipe, settings_of
+from sightline.recipes.dual_encoder import settings_of
+from sightline.recipes.settings import RunSettings
+from sightline.tasks.abilities import closed_labels
 from sightline.tasks.report import Report
+from sightline.tasks.sheets import SheetItem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +28,15 @@ if TYPE_CHECKING:
 
 MATRIX = 8
 """Pictures in the similarity matrix."""
+ANSWERS = 24
+"""Test pictures that a classifier answers about."""
 MAP = 200
 """Pictures on the map."""
 
 
 def write_report(
     out: Path,
-    recipe: DualEncoderRecipe,
+    recipe: RunSettings,
     plan: Plan,
     summary: RunSummary,
     scores: tuple[Mapping[str, float], Mapping[str, float]],
@@ -53,9 +58,10 @@ def write_report(
     curves = out / "curves.png"
     if curves.is_file():
         report.section("Curves").picture(curves.read_bytes())
-    _pictures(report, model, plan)
+    labels = "" if closed_labels(model) else " --labels a,b"
+    (_answers if closed_labels(model) else _pictures)(report, model, plan)
     report.section("Use it").code(
-        f"sightline classify FILE --labels a,b --model {model.folder}\n"
+        f"sightline classify FILE{labels} --model {model.folder}\n"
         f"sightline.load({str(model.folder)!r}).embed_images(files)"
     )
     settings = settings_of(recipe)
@@ -102,6 +108,19 @@ def _pictures(report: Report, model: Model, plan: Plan) -> None:
     report.section("Map", "Pictures and captions in the shared space.")
     labels = [record.label or "picture" for record in records]
     report.picture(_png(embedding_figure(places, labels, labels)))
+
+
+def _answers(report: Report, model: Model, plan: Plan) -> None:
+    """What a classifier says about some of the test pictures."""
+    records, images = _readable([r for r in plan.test if r.label is not None], ANSWERS)
+    answers = [found[0] for found in model.classify(images)]
+    items = [
+        SheetItem(image, f"{answer.label}, true: {record.label}", answer.score)
+        for record, image, answer in zip(records, images, answers, strict=True)
+    ]
+    right = [a.label == r.label for a, r in zip(answers, records, strict=True)]
+    report.section("Answers", "The best label of each picture, and the true one.")
+    report.gallery(items, right)
 
 
 def _readable(records: Sequence[Record], count: int) -> tuple[list[Record], list[np.ndarray]]:

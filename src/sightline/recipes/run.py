@@ -1,4 +1,4 @@
-"""Carrying out a dual-encoder run: data, start, training, scores before and after, the report."""
+"""Carrying out a run: data, start, training, scores before and after, the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sightline.core.devices import choose_device, set_threads
+from sightline.core.devices import available_cores, choose_device, set_threads
 from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.core.files import write_json
 from sightline.data.park.records import ParkRecords
@@ -32,16 +32,20 @@ from sightline.recipes.dual_encoder import (
     pair_loader,
     sentences_of,
     settings_of,
+    tower_groups,
     training_stage,
 )
 from sightline.recipes.report import write_report
+from sightline.recipes.settings import RunSettings
 from sightline.recipes.splits import splits
 from sightline.recipes.towers import Start, fitting_size, start_from
 from sightline.tasks.model import Model, load
+from sightline.training import distributed
 from sightline.training.accumulation import Step
 from sightline.training.cost import RunSummary
 from sightline.training.loop import train
 from sightline.training.options import LoopOptions, Progress
+from sightline.training.stages import Stage
 
 Measure = Callable[[Model], dict[str, float]]
 """A model to its scores, the one that decides first."""
@@ -65,7 +69,7 @@ class Plan:
 
     start: Start
     network: nn.Module
-    """What is trained: the dual encoder itself, or one with teaching heads around it."""
+    """What is trained: the network of `start`, or one with teaching heads around it."""
     loader: Any
     step: Step
     steps: int
@@ -75,6 +79,14 @@ class Plan:
     """Scores on the test data, before the first step and of the checkpoint that was kept."""
     test: Dataset
     """Where the report takes its pictures from."""
+    stage: Stage
+    """How the parameters learn."""
+    inner: Callable[[nn.Module], nn.Module] = lambda network: network
+    """The network of `start` inside a network that is built as `network` is."""
+
+    def trained(self, network: nn.Module) -> Start:
+        """The start with the weights of `network`, or of a copy of it that training made."""
+        return replace(self.start, network=self.inner(network))
 
 
 def train_dual_encoder(
@@ -96,14 +108,20 @@ def train_dual_encoder(
     recipe = with_picture_size(recipe, training)
     template = find_system(recipe.system).default_template or "{}"
     start = start_from(recipe, _all_sentences(training, template))
+    steps = number_of_steps(recipe, len(training))
     plan = Plan(
         start=start,
         network=start.network,
         loader=pair_loader(training, start.processor, recipe, template),
         step=contrastive_step(
-            objective_of(recipe, start.system.score), largest_scale(recipe.system)
+            objective_of(recipe, start.system.score),
+            largest_scale(recipe.system),
+            recipe.label_smoothing,
+            recipe.loss_chunk,
+            recipe.exchange,
         ),
-        steps=number_of_steps(recipe, len(training)),
+        steps=steps,
+        stage=dual_encoder_stage(recipe, steps, start.network),
         choose=lambda model: held_out_scores(model, validation, recipe.eval_limit),
         judge=lambda model: held_out_scores(model, test, recipe.eval_limit),
         test=test,
@@ -123,10 +141,25 @@ def _all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
     yield fill(template, "")
 
 
+def dual_encoder_stage(recipe: DualEncoderRecipe, steps: int, network: nn.Module) -> Stage:
+    """One stage over the parameters of `network`, the towers at their own rates."""
+    names = [name for name, _ in network.named_parameters()]
+    return training_stage(recipe, steps, tower_groups(recipe, names))
+
+
 def with_picture_size(recipe: DualEncoderRecipe, records: Sequence[Record]) -> DualEncoderRecipe:
     """The recipe with the size of its pictures, where neither it nor any weights name one."""
     if recipe.image_size is not None or recipe.init or recipe.init_image or recipe.variant:
         return recipe
+    return replace(recipe, image_size=picture_size(records, recipe.patch_size))
+
+
+def picture_size(records: Sequence[Record], patch_size: int) -> int:
+    """The median side of a sample of the pictures, as a whole number of patches.
+
+    Raises:
+        DataError: none of them can be read.
+    """
     sides = []
     for index in np.linspace(0, len(records) - 1, num=min(64, len(records)), dtype=int):
         try:
@@ -135,28 +168,29 @@ def with_picture_size(recipe: DualEncoderRecipe, records: Sequence[Record]) -> D
             continue
     if not sides:
         raise DataError("none of the first pictures can be read: see 'sightline data inspect'")
-    return replace(recipe, image_size=fitting_size(sides, recipe.patch_size))
+    return fitting_size(sides, patch_size)
 
 
 def carry_out(
-    recipe: DualEncoderRecipe,
+    recipe: RunSettings,
     plan: Plan,
     out: Path,
     minutes: float | None,
     progress: Progress | None,
 ) -> Outcome:
     """Score, train, score again, report; resumes where an earlier call in `out` stopped."""
-    set_threads()
+    set_threads(max(1, available_cores() // distributed.processes_here()))
     plan.network.to(choose_device(recipe.device))
     start = plan.start.as_model(recipe.system, Path("."))
-    before = _scores_before(out, plan.start.network, lambda: plan.judge(start))
-    names = [name for name, _ in plan.network.named_parameters()]
+    before = distributed.first(
+        lambda: _scores_before(out, plan.start.network, lambda: plan.judge(start))
+    )
     every = recipe.eval_every or max(1, plan.steps // 10)
     summary = train(
         plan.network,
         plan.loader,
         plan.step,
-        [training_stage(recipe, plan.steps, names)],
+        [plan.stage],
         out,
         LoopOptions(
             seed=recipe.seed,
@@ -168,18 +202,24 @@ def carry_out(
             log_every=max(1, min(50, plan.steps // 100)),
             minutes=minutes,
             compile=recipe.compile,
+            parallel=recipe.parallel,
+            activation_checkpointing=recipe.activation_checkpointing,
         ),
-        evaluate=lambda network: plan.choose(start),
+        evaluate=lambda network: plan.choose(plan.trained(network).as_model(recipe.system)),
         score=next(iter(before)),
-        save_model=lambda network, folder: plan.start.save(folder / "model"),
+        save_model=lambda network, folder: plan.trained(network).save(folder / "model"),
         recipe=settings_of(recipe),
         progress=progress,
     )
     folder = best_model(out)
-    model = load(folder, device=recipe.device, dtype="float32")
-    after = plan.judge(model)
-    report = write_report(out, recipe, plan, summary, (before, after), model)
-    return Outcome(summary, before, after, folder, report)
+
+    def judged() -> tuple[dict[str, float], str]:
+        model = load(folder, device=recipe.device, dtype="float32")
+        after = plan.judge(model)
+        return after, str(write_report(out, recipe, plan, summary, (before, after), model))
+
+    after, report = distributed.first(judged)
+    return Outcome(summary, before, after, folder, Path(report))
 
 
 def best_model(out: Path) -> Path:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sightline.core.errors import ConfigError, DataError
 from sightline.data.formats import open_dataset
+from sightline.data.mixtures import Mixture, parse_mixture
 from sightline.data.park.records import ParkRecords
 from sightline.data.records import Dataset, Record
-from sightline.recipes.dual_encoder import DualEncoderRecipe
+from sightline.recipes.settings import RunSettings
 
 PARK = "park"
 """As `data`: scenes drawn while training, no files."""
@@ -30,8 +32,12 @@ class Splits(NamedTuple):
     test: Dataset
 
 
-def splits(recipe: DualEncoderRecipe) -> Splits:
+def splits(recipe: RunSettings, kinds: bool = False) -> Splits:
     """The data's own splits; what it lacks is a seeded share of what is left to train on.
+
+    Args:
+        recipe: where the data are, and how much of them is held out.
+        kinds: of drawn parks, only scenes with one thing, labelled by its kind.
 
     Raises:
         ConfigError: no data.
@@ -39,19 +45,39 @@ def splits(recipe: DualEncoderRecipe) -> Splits:
     """
     if not recipe.data:
         raise ConfigError("the run has no data: give --data PATH (or --data park for drawn parks)")
-    return _drawn(recipe) if recipe.data == PARK else _given(open_dataset(recipe.data), recipe)
+    weights = None if Path(recipe.data).exists() else parse_mixture(recipe.data)
+    return _mixed(weights, recipe, kinds) if weights else _of(recipe.data, recipe, kinds)
 
 
-def _drawn(recipe: DualEncoderRecipe) -> Splits:
-    size, count = recipe.image_size or PARK_SIZE, recipe.eval_limit
+def _of(path: str, recipe: RunSettings, kinds: bool) -> Splits:
+    return _drawn(recipe, kinds) if path == PARK else _given(open_dataset(path), recipe)
+
+
+def _mixed(weights: dict[str, float], recipe: RunSettings, kinds: bool) -> Splits:
+    """Each source gives its own parts: training draws by weight, the rest is taken together."""
+    parts = {path: _of(path, recipe, kinds) for path in weights}
     held_out = (
-        Dataset(list(ParkRecords("test", start, count, size)), name=f"park {name}")
+        Dataset([record for part in parts.values() for record in part[place]], f"mixture, {name}")
+        for place, name in ((1, "validation"), (2, "test"))
+    )
+    return Splits(Mixture({path: p.training for path, p in parts.items()}, weights), *held_out)
+
+
+def _drawn(recipe: RunSettings, kinds: bool) -> Splits:
+    size, count = recipe.image_size or PARK_SIZE, recipe.eval_limit
+    objects, label = (1, "kind") if kinds else (None, "phrase")
+
+    def scenes(split: str, start: int, count: int) -> ParkRecords:
+        return ParkRecords(split, start, count, size, objects, label)  # type: ignore[arg-type]
+
+    held_out = (
+        Dataset(list(scenes("test", start, count)), name=f"park {name}")
         for name, start in (("validation", CHOOSING), ("test", 0))
     )
-    return Splits(ParkRecords("train", count=PARK_SCENES, size=size), *held_out)
+    return Splits(scenes("train", 0, PARK_SCENES), *held_out)
 
 
-def _given(data: Dataset, recipe: DualEncoderRecipe) -> Splits:
+def _given(data: Dataset, recipe: RunSettings) -> Splits:
     names = {record.split for record in data}
     own = [name for name in ("test", "val") if name in names]
     if not own or "train" not in names:
@@ -64,15 +90,15 @@ def _given(data: Dataset, recipe: DualEncoderRecipe) -> Splits:
 
 
 def _held_out(
-    data: Dataset, records: Sequence[Record], recipe: DualEncoderRecipe, draw: int
+    data: Dataset, records: Sequence[Record], recipe: RunSettings, draw: int
 ) -> tuple[list[Record], Dataset]:
     """Records without a seeded share of them, and that share; both in their order."""
     order = np.random.default_rng((recipe.seed, draw)).permutation(len(records))
     count = max(1, round(recipe.test_share * len(records)))
     if len(records) <= count:
         raise DataError(
-            f"{data.name} has {len(data)} record(s): too few to train on some, to choose a checkpoint "
-            "by others and to test on the rest"
+            f"{data.name} has {len(data)} record(s): too few to train on some, to choose by others "
+            "and to test on the rest"
         )
     taken, rest = ([records[int(i)] for i in np.sort(p)] for p in (order[:count], order[count:]))
     return rest, Dataset(taken, name=f"{data.name}, held out")

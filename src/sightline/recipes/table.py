@@ -44,6 +44,23 @@ RECIPES: Mapping[str, RecipeEntry] = {
     "siglip": RecipeEntry(
         "SigLIP on pictures with captions: every pair on its own", *_DUAL, {"system": "siglip"}
     ),
+    "unicl": RecipeEntry(
+        "UniCL on pictures with classes, captions or both: one loss over all of them",
+        *_DUAL,
+        {"system": "unicl"},
+    ),
+    "vision_text": RecipeEntry(
+        "two towers of other systems, new or from weights, joined as CLIP's are",
+        *_DUAL,
+        {"system": "vision_text"},
+    ),
+    "classifier": RecipeEntry(
+        "a ViT or a ResNet on pictures with classes: a closed set of labels",
+        "sightline.recipes.classifier",
+        "ClassifierRecipe",
+        "train_classifier",
+        {},
+    ),
     "park-siglip": RecipeEntry(
         "the bundled SigLIP of drawn parks",
         "sightline.recipes.park_siglip",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,15 @@ import torch
 from torch import nn
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.inputs.preprocessing import ImageProcessor
-from sightline.inputs.processors import Processor
+from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
+from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
+from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
+from sightline.recipes.joined_towers import as_half, with_half
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sightline.core.interfaces import System
     from sightline.hub.load import Loaded
     from sightline.inputs.tokenizers import TextTokenizer
@@ -30,20 +31,24 @@ if TYPE_CHECKING:
 
 LONGEST, MEASURED = 64, 20_000
 """Tokens of a sentence at most, and sentences that are looked at, where no length is given."""
+OWN_SPACE = ("clip", "unicl", "vision_text")
+"""Systems with a space whose width is that of neither tower."""
+RULES: Mapping[str, Rules] = {"clip": "clip", "unicl": "clip", "vision_text": "bert"}
+"""Rules of the vocabulary that is learned, where they are not SigLIP's."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 224
 """Pixels of the pictures of a small network, where no size is given."""
 
 
 @dataclass
 class Start:
-    """A dual encoder before its first step."""
+    """A network with all that makes a model of it, before its first step."""
 
     network: nn.Module
     processor: Processor
     config: Any
     system: System
 
-    def as_model(self, name: str, folder: Path) -> Model:
+    def as_model(self, name: str, folder: Path = Path(".")) -> Model:
         """The network behind the public methods, for evaluation; shares the weights."""
         from sightline.hub.load import Loaded
         from sightline.tasks.model import Model
@@ -78,8 +83,8 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
         HubError: the weights cannot be fetched.
     """
     system = find_system(recipe.system)
-    image = _given(recipe.init or recipe.init_image, system)
-    text = image if recipe.init else _given(recipe.init_text, system)
+    image = _given(recipe.init or recipe.init_image, system, "image", recipe)
+    text = image if recipe.init else _given(recipe.init_text, system, "text", recipe)
     tokenizer = text.processor.text if text else learn_vocabulary(recipe, captions)
     config = _config(recipe, system, image, text, tokenizer)
     with torch.random.fork_rng(devices=[]):
@@ -90,14 +95,16 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     for loaded, tower in ((text, "text"), (image, "image")):
         if loaded is not None:
             _take_tower(network, loaded.network, tower)
-    pictures = image.processor.image if image else ImageProcessor(system.preprocessing(config))
+    if recipe.patch_dropout:
+        _leave_out_patches(network, recipe)
+    pictures = image.processor.image if image else image_processor(system.preprocessing(config))
     return Start(network, Processor(pictures, tokenizer), config, system)
 
 
 def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> TextTokenizer:
     """A tokenizer of the system's rules, learned from the captions, as long as they need."""
     sentences = list(captions)
-    rules: Rules = "clip" if recipe.system == "clip" else "siglip"
+    rules = RULES.get(recipe.system, "siglip")
     length = recipe.context_length
     if length is None:
         widest = train_vocabulary(sentences, recipe.vocab_size, rules, LONGEST)
@@ -108,12 +115,16 @@ def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Text
     return train_vocabulary(sentences, recipe.vocab_size, rules, length)
 
 
-def _given(name: str | None, system: System) -> Loaded | None:
+def _given(
+    name: str | None, system: System, tower: str, recipe: DualEncoderRecipe
+) -> Loaded | None:
     if name is None:
         return None
     from sightline.hub.load import load_checkpoint
 
     loaded = load_checkpoint(name, device="cpu", dtype="float32")
+    if system.name == "vision_text" != loaded.system.name and not recipe.init:
+        return as_half(loaded, tower, recipe.variant)
     if loaded.system.name != system.name:
         raise ConfigError(
             f"{name} is a {loaded.system.name} model and the recipe trains {system.name}: choose "
@@ -131,13 +142,13 @@ def _config(
 ) -> Any:
     config = _own_config(recipe, system, tokenizer)
     if text is not None:
-        config = replace(config, text=text.config.text)
+        config = with_half(config, text.config, "text")
     elif tokenizer is not None:
         config = replace(config, text=_fitted(config.text, tokenizer))
     if image is not None:
-        config = replace(config, image=image.config.image)
+        config = with_half(config, image.config, "image")
     both = image or text
-    if both is not None and hasattr(both.config, "embedding_width") and system.name == "clip":
+    if both is not None and hasattr(both.config, "embedding_width") and system.name in OWN_SPACE:
         config = replace(config, embedding_width=both.config.embedding_width)
     return config
 
@@ -145,7 +156,7 @@ def _config(
 def _fitted(words: Any, tokenizer: TextTokenizer) -> Any:
     """The text tower's config with the ids of a tokenizer that was learned for it."""
     ids = {"eos_id": tokenizer.eos_id, "bos_id": tokenizer.bos_id, "pad_id": tokenizer.pad_id}
-    known = {name: value for name, value in ids.items() if value is not None}
+    known = {n: value for n, value in ids.items() if value is not None and hasattr(words, n)}
     return replace(words, vocab_size=tokenizer.vocab_size, **known)
 
 
@@ -162,15 +173,6 @@ def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokeni
         return system.variants[recipe.variant]
     size = recipe.image_size or 8 * recipe.patch_size
     length = recipe.context_length or getattr(tokenizer, "max_length", None) or LONGEST
-    image = replace(
-        system.tiny.image,
-        width=recipe.width,
-        depth=recipe.depth,
-        num_heads=recipe.num_heads,
-        mlp_width=4 * recipe.width,
-        patch_size=(recipe.patch_size, recipe.patch_size),
-        image_size=(size, size),
-    )
     text = replace(
         system.tiny.text,
         width=recipe.text_width,
@@ -179,21 +181,60 @@ def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokeni
         mlp_width=4 * recipe.text_width,
         context_length=length,
     )
-    config = replace(system.tiny, image=image, text=text)
-    return replace(config, embedding_width=recipe.width) if system.name == "clip" else config
+    config = replace(system.tiny, image=_image_config(recipe, system, size), text=text)
+    return replace(config, embedding_width=recipe.width) if system.name in OWN_SPACE else config
+
+
+def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
+    """The small image tower; a Swin halves its grid once, and ends with the patches of a ViT."""
+    tiny, depth, heads = system.tiny.image, recipe.depth, recipe.num_heads
+    if isinstance(tiny, SwinConfig):
+        stages = 2 if depth > 1 and heads % 2 == recipe.patch_size % 2 == 0 else 1
+        patch = recipe.patch_size // stages
+        return SwinConfig(
+            first_width=recipe.width // stages,
+            depths=(depth,) if stages == 1 else (depth - depth // 2, depth // 2),
+            num_heads=(heads,) if stages == 1 else (heads // 2, heads),
+            window=4,
+            image_size=(size, size),
+            patch_size=(patch, patch),
+            branch_drop=0.0,
+        )
+    return replace(
+        tiny,
+        width=recipe.width,
+        depth=depth,
+        num_heads=heads,
+        mlp_width=4 * recipe.width,
+        patch_size=(recipe.patch_size, recipe.patch_size),
+        image_size=(size, size),
+    )
 
 
 def _start_positions(network: nn.Module) -> None:
-    """Sines and cosines as the first values of the image tower's learned positions."""
-    positions: GridPositions = network.image.positions  # type: ignore[union-attr,assignment]
+    """Sines and cosines as the first values of the image tower's learned positions, if any."""
+    positions = getattr(network.image, "positions", None)
+    if not isinstance(positions, GridPositions):
+        return
     table = positions.table.data
     table[positions.prefix :] = sincos_grid(positions.grid, table.shape[1], longest=100.0)
+
+
+def _leave_out_patches(network: nn.Module, recipe: DualEncoderRecipe) -> None:
+    """In training alone; what is saved says nothing of it."""
+    dropout = getattr(network.image, "patch_dropout", None)
+    if not isinstance(dropout, PatchDropout):
+        raise ConfigError(
+            f"the image tower of {recipe.system} has no patches to leave out: use patch_dropout=0"
+        )
+    dropout.leave_out(recipe.patch_dropout)
 
 
 def _take_tower(network: nn.Module, source: nn.Module, tower: str) -> None:
     """Copy one tower's parameters, and the joint scale and bias, from another network."""
     own, given = network.state_dict(), source.state_dict()
-    taken = [name for name in given if name.startswith((tower, "logit_"))]
+    # A tower that came alone brings its heads along, which have no place here.
+    taken = [name for name in given if name.startswith((tower, "logit_")) and name in own]
     for name in taken:
         if own[name].shape != given[name].shape:
             raise ConfigError(

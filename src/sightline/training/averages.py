@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sightline.training.shards import fill, local
+
 
 class WeightAverage:
     """A float32 shadow of every parameter (float64 for float64 parameters).
@@ -31,8 +33,9 @@ class WeightAverage:
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
         for name, parameter in network.named_parameters():
             if name in self.shadow:
+                shadow = local(self.shadow[name])
                 # lerp leaves a weight that never changes exactly as it is
-                self.shadow[name].lerp_(parameter.to(self.shadow[name].dtype), weight)
+                shadow.lerp_(local(parameter).to(shadow.dtype), weight)
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -47,7 +50,7 @@ class WeightAverage:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from saved shadows."""
         for name, shadow in self.shadow.items():
-            shadow.copy_(tensors[name])
+            fill(shadow, tensors[name])
 
 
 @torch.no_grad()

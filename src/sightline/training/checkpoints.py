@@ -2,7 +2,8 @@
 
     out/checkpoints/step-00000120/             complete from the moment it has this name
         training/state.safetensors             weights, average, moments
-        training/state.json                    everything else, with the SHA-256 of both
+        training/shards/*.safetensors          the same of a sharded run, one file a process
+        training/state.json                    everything else, with the SHA-256 of all
         recipe.json                            the settings of the run
         ...                                    whatever `save_model` writes: a loadable model
     out/checkpoints/last -> step-00000120      for people; resuming looks at the names above
@@ -20,6 +21,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,17 @@ from sightline.core.files import atomic_folder, write_json
 # what reading a file of any content can raise, the last by JSON nested without end
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 FORMAT = "sightline-training-checkpoint"
-VERSION = 1
+WHOLE, SHARDED = 1, 2
+"""Versions: tensors in one file, which the first Sightline reads too, and tensors in shards."""
+VERSION = SHARDED
+SHARDS = "training/shards"
 
 logger = logging.getLogger(__name__)
+
+
+Documents = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The state beside the tensors, and the settings of the run."""
+ReadShards = Callable[[Path], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,6 @@ def write_checkpoint(
     Raises:
         TrainingError: the disk is full or may not be written to.
     """
-    # as it will be read back, so that its checksum is the same then
-    plain = json.loads(json.dumps(state, allow_nan=False))
     try:
         with atomic_folder(folder) as temporary:
             if save_model is not None:
@@ -85,18 +93,64 @@ def write_checkpoint(
             inner.mkdir()
             own, aliases = _without_aliases(tensors)
             save_file(own, inner / "state.safetensors")
-            document = {
-                "format": FORMAT,
-                "version": VERSION,
-                "sha256": _sha256(inner / "state.safetensors"),
-                "aliases": aliases,
-                "state_sha256": _text_sha256(plain),
-                "state": plain,
-            }
-            write_json(inner / "state.json", document)
-            write_json(temporary / "recipe.json", recipe)
+            found = {"sha256": sha256_of(inner / "state.safetensors"), "aliases": aliases}
+            _write_documents(temporary, WHOLE, found, state, recipe)
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error, folder.parent) from error
+
+
+def begin_shards(stack: ExitStack, folder: Path, save_model: Callable[[Path], None]) -> Path:
+    """Begin a checkpoint whose tensors several processes write; where it stands for now.
+
+    It gets its name when `stack` closes, and is gone when that is closed by an error.
+
+    Raises:
+        TrainingError: the disk is full or may not be written to.
+    """
+    try:
+        temporary = stack.enter_context(atomic_folder(folder))
+        save_model(temporary)
+        (temporary / SHARDS).mkdir(parents=True)
+        return temporary
+    except OSError as error:
+        raise cannot_write(folder, error, folder.parent) from error
+
+
+def end_shards(
+    stack: ExitStack,
+    folder: Path,
+    temporary: Path,
+    digests: Mapping[str, str],
+    documents: Documents,
+) -> None:
+    """Complete what `begin_shards` began, once every process has written its shards.
+
+    Args:
+        digests: the SHA-256 of every file of shards by name.
+
+    Raises:
+        TrainingError: the disk is full or may not be written to.
+    """
+    try:
+        _write_documents(temporary, SHARDED, {"shards": dict(digests)}, *documents)
+        stack.close()
+    except OSError as error:
+        raise cannot_write(folder, error, folder.parent) from error
+
+
+def _write_documents(
+    folder: Path,
+    version: int,
+    found: Mapping[str, Any],
+    state: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+) -> None:
+    # as it will be read back, so that its checksum is the same then
+    plain = json.loads(json.dumps(state, allow_nan=False))
+    head = {"format": FORMAT, "version": version, **found}
+    document = {**head, "state_sha256": _text_sha256(plain), "state": plain}
+    write_json(folder / "training" / "state.json", document)
+    write_json(folder / "recipe.json", recipe)
 
 
 def cannot_write(path: Path, error: Exception, root: Path) -> TrainingError:
@@ -110,8 +164,10 @@ def cannot_write(path: Path, error: Exception, root: Path) -> TrainingError:
     )
 
 
-def read_newest(root: Path) -> Checkpoint | None:
+def read_newest(root: Path, tensors: bool = True) -> Checkpoint | None:
     """The newest checkpoint that can be read; None where there is none at all.
+
+    Without `tensors` they are checked and not loaded.
 
     A damaged one is reported as a warning, set aside as `broken-...` and the one before it is
     taken.
@@ -123,7 +179,7 @@ def read_newest(root: Path) -> Checkpoint | None:
     problems = []
     for folder in reversed(folders):
         try:
-            return read_checkpoint(folder)
+            return read_checkpoint(folder, load_tensors=load_tensors_of if tensors else None)
         except DamagedCheckpointError as error:
             problems.append(str(error))
             logger.warning("%s; stepping back to the checkpoint before it", error)
@@ -140,8 +196,29 @@ class DamagedCheckpointError(CheckpointError):
     """Files of a checkpoint are missing, cut off or changed."""
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def load_tensors_of(
+    folder: Path, document: Mapping[str, Any], read_shards: ReadShards | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, whole unless `read_shards` cuts them otherwise."""
+    if document["version"] == SHARDED:
+        from sightline.training.shard_files import load_shards
+
+        return (read_shards or load_shards)(folder / SHARDS)
+    tensors = load_file(folder / "training" / "state.safetensors")
+    return tensors | {name: tensors[own] for name, own in document["aliases"].items()}
+
+
+LoadTensors = Callable[[Path, Mapping[str, Any]], dict[str, Tensor]]
+
+
+def read_checkpoint(
+    folder: Path, checked: bool = False, load_tensors: LoadTensors | None = load_tensors_of
+) -> Checkpoint:
     """Read one checkpoint and check that it is whole.
+
+    Args:
+        checked: its checksums were compared already.
+        load_tensors: how tensors are loaded; None leaves them where they are.
 
     Raises:
         DamagedCheckpointError: a file is missing, cut off or changed.
@@ -154,13 +231,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise ValueError(f"format {document['format']!r} instead of {FORMAT!r}")
         version = int(document["version"])
         if version <= VERSION:
-            path = folder / "training" / "state.safetensors"
-            if _sha256(path) != document["sha256"]:
-                raise ValueError("state.safetensors does not have the SHA-256 that it was given")
-            if _text_sha256(document["state"]) != document["state_sha256"]:
-                raise ValueError("state.json does not have the SHA-256 that it was given")
-            tensors = load_file(path)
-            tensors |= {name: tensors[own] for name, own in document["aliases"].items()}
+            if not checked:
+                _compare_sums(folder, document)
+            tensors = {} if load_tensors is None else load_tensors(folder, document)
             return Checkpoint(folder, tensors, dict(document["state"]))
     except (*DAMAGE, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -169,6 +242,22 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         f"checkpoint {folder} has version {version}, this Sightline reads up to {VERSION}: "
         "install the newer Sightline that wrote it"
     )
+
+
+def _compare_sums(folder: Path, document: Mapping[str, Any]) -> None:
+    inner = folder / "training"
+    if document["version"] == SHARDED:
+        inner, sums = folder / SHARDS, dict(document["shards"])
+        strangers = {path.name for path in inner.iterdir()} - sums.keys()
+        if strangers:  # they would be read as shards
+            raise ValueError(f"{min(strangers)} does not belong to it")
+    else:
+        sums = {"state.safetensors": document["sha256"]}
+    for name, expected in sums.items():
+        if sha256_of(inner / name) != expected:
+            raise ValueError(f"{name} does not have the SHA-256 that it was given")
+    if _text_sha256(document["state"]) != document["state_sha256"]:
+        raise ValueError("state.json does not have the SHA-256 that it was given")
 
 
 def point(root: Path, name: str, folder: Path) -> None:
@@ -223,7 +312,8 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
     return own, aliases
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

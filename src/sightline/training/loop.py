@@ -6,6 +6,9 @@
 The loop knows no model and no objective: they are inside `step`. Everything that a later step
 depends on is in the checkpoint, so a resumed run repeats the uninterrupted one bit for bit on the
 same machine with the same threads and versions.
+
+Several processes (`processes`) run this loop in step: each has its share of every batch, all hold
+the same state, and the first one evaluates, writes and reports. What differs is in `parallel`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,38 +29,40 @@ from sightline.core.devices import fast_bfloat16
 from sightline.core.errors import (
     ConfigError,
 )
-from sightline.training import checkpoints, randomness
-from sightline.training.accumulation import Step, StepResult
+from sightline.training import checkpoints, distributed, randomness
+from sightline.training.accumulation import Step, StepResult, merged
 from sightline.training.averages import WeightAverage
 from sightline.training.batches import Loader, endless, to_device
 from sightline.training.cost import RunSummary, count_flops, peak_memory_bytes
 from sightline.training.interrupts import StopRequest, stop_on_signals
 from sightline.training.locks import only_run
 from sightline.training.logs import RunLog, cut_log, finite
+from sightline.training.memory import checkpointed_blocks
 from sightline.training.optimisers import (
     build_optimiser,
     load_optimiser,
     set_rate,
 )
 from sightline.training.options import LoopOptions, Progress
-from sightline.training.reports import Reporter
-from sightline.training.settings import as_json, refuse_changes
+from sightline.training.parallel import SaveModel, wrap
+from sightline.training.reports import Reporter, Silence
+from sightline.training.settings import agree, as_json, refuse_changes
 from sightline.training.snapshot import (
     RunState,
     is_better,
     join_tensors,
-    load_weights,
     refuse_not_finite,
     split_tensors,
 )
-from sightline.training.stages import Group, Stage, begin_stage, restored_flags, set_modes
+from sightline.training.stages import Group, Stage, begin_stage, restored_flags
 
 __all__ = ["Group", "LoopOptions", "Progress", "RunSummary", "Stage", "train"]
 
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
-SaveModel = Callable[[nn.Module, Path], None]
+STOPS = (None, "finished", "minutes", "signal")
+"""Why a run ends; of several processes' reasons the last one here counts."""
 
 
 # Twelve arguments: the roles that meet here have no smaller common shape; all but five have a
@@ -79,11 +84,14 @@ def train(
     """Train a network through its stages, going on from the newest checkpoint in `out`.
 
     Args:
-        network: on its device already; parameters that learn in float32 or float64.
-        loader: batches, see `batches.Loader`; moved to the network's device here.
+        network: on its device already; parameters that learn in float32 or float64. With
+            parallel="fsdp" it stays sharded afterwards; the saved model is whole.
+        loader: batches, see `batches.Loader`; moved to the network's device here. Of several
+            processes each gives its own share of every batch.
         step: forward and backward of one optimiser step, see `accumulation`.
         out: folder for log.jsonl, curves.png and checkpoints/.
-        evaluate: the network, averaged where asked, in eval mode, without gradients, to scores.
+        evaluate: the network or a copy of it, averaged where asked, in eval mode, without
+            gradients, to scores. It and `save_model` run in the first process alone.
         score: which of the scores decides what is best, higher being better; with a leading "-"
             ("-loss") lower is better.
         save_model: writes a loadable model into a folder (that of each checkpoint).
@@ -102,6 +110,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(randomness.undisturbed())
         stack.enter_context(restored_flags(network))
+        stack.enter_context(checkpointed_blocks(network, run.options.activation_checkpointing))
         run.open(stack, resume)
         stop = stack.enter_context(stop_on_signals())
         return run.run(stop)
@@ -114,8 +123,8 @@ class _Run:
     score: str | None = None
     save_model: SaveModel | None = None
     progress: Progress | None = None
-    log: RunLog
-    reporter: Reporter
+    log: RunLog | None = None
+    reporter: Reporter | Silence
     optimiser: torch.optim.AdamW
     batches: Iterator[Any]
 
@@ -137,8 +146,8 @@ class _Run:
         self.fixed = frozenset(n for n, p in network.named_parameters() if not p.requires_grad)
         self.total = sum(stage.steps for stage in stages)
         self.state = RunState()
+        self.parallel = wrap(network, options.parallel)
         self.average = WeightAverage(network, options.ema) if options.ema is not None else None
-        self.compiled: nn.Module | None = None
         self.started = time.monotonic()
         self.saved = 0
 
@@ -146,34 +155,47 @@ class _Run:
 
     def open(self, stack: ExitStack, resume: bool) -> None:
         """Make or enter the folder, and stand where the newest checkpoint stood."""
+        distributed.first(lambda: self._enter(stack, resume))
+        agree(settings=self._settings(), data=self.loader.state_dict())
+        found = self.parallel.newest(self.root)
+        if found is None:
+            randomness.seed_all(self.options.seed, distributed.rank())
+            self._begin_stage(0)
+        else:
+            self._restore(found)
+        distributed.first(lambda: self._open_log(stack))
+        if self.log is None:
+            self.reporter = Silence()
+        else:
+            self.reporter = Reporter(self.log, self.options, self.progress, self.total)
+        self.batches = endless(self.loader)
+
+    def _enter(self, stack: ExitStack, resume: bool) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_run(self.out))
             checkpoints.sweep(self.root)
-            if not resume and checkpoints.checkpoint_folders(self.root):
-                raise ConfigError(
-                    f"{self.out} already holds a run: choose another folder, delete this one, or "
-                    "resume it"
-                )
-            found = checkpoints.read_newest(self.root)
-            if found is None:
-                randomness.seed_all(self.options.seed)
-                self._begin_stage(0)
-            else:
-                self._restore(found)
-            cut_log(self.out / "log.jsonl", self.state.step, self.state.evaluated)
-            self.log = stack.enter_context(RunLog(self.out / "log.jsonl"))
-            self.reporter = Reporter(self.log, self.options, self.progress, self.total)
         except OSError as error:
             raise checkpoints.cannot_write(self.out, error, self.root) from error
-        self.batches = endless(self.loader)
+        if not resume and checkpoints.checkpoint_folders(self.root):
+            raise ConfigError(
+                f"{self.out} already holds a run: choose another folder, delete this one, or "
+                "resume it"
+            )
+
+    def _open_log(self, stack: ExitStack) -> None:
+        try:
+            cut_log(self.out / "log.jsonl", self.state.step, self.state.evaluated)
+            self.log = stack.enter_context(RunLog(self.out / "log.jsonl"))
+        except OSError as error:
+            raise checkpoints.cannot_write(self.out, error, self.root) from error
 
     def _restore(self, found: checkpoints.Checkpoint) -> None:
         if not self.options.allow_changes:
             refuse_changes(found.state["settings"], self._settings(), self.out)
         self.state = RunState.from_json(found.state["run"])
         parts = split_tensors(found.tensors)
-        load_weights(self.network, parts["network"], found.folder)
+        self.parallel.load_weights(parts["network"], found.folder)
         if self.average is not None:
             self.average.load(parts["average"] or dict(self.network.named_parameters()))
         saved_stage = self.state.stage
@@ -187,8 +209,10 @@ class _Run:
                 "the best checkpoint %s is gone; the next one scored is the best", self.state.best
             )
             self.state.best = self.state.best_score = None
-        self._point(found.folder)
-        randomness.restore(found.state["random"])
+        distributed.first(lambda: self._point(found.folder))
+        others = found.state.get("random_of_others", [])
+        seed = self.options.seed + self.state.step
+        randomness.restore_share(found.state["random"], others, seed)
         logger.info("going on from %s", found.folder)
 
     def _stage_number(self) -> int:
@@ -206,6 +230,7 @@ class _Run:
         self.state.stage = number
         stage = self.stages[number]
         learning = begin_stage(self.network, stage, self.fixed)
+        self.parallel.check_stage()
         self.optimiser = build_optimiser(self.network, stage, learning)
 
     # -- running -----------------------------------------------------------------------------
@@ -227,6 +252,10 @@ class _Run:
         return summary
 
     def _stop_reason(self, stop: StopRequest) -> str | None:
+        """Why to stop now; the same in every process, which a signal reaches one by one."""
+        return STOPS[distributed.largest(STOPS.index(self._own_reason(stop)))]
+
+    def _own_reason(self, stop: StopRequest) -> str | None:
         if self.state.step == 0:  # whatever happens, a run leaves a checkpoint
             return None
         if self.state.step >= self.total:
@@ -243,10 +272,10 @@ class _Run:
         lr = set_rate(self.optimiser, stage, within)
         self.optimiser.zero_grad(set_to_none=True)
         micro = [to_device(next(self.batches), self.device) for _ in range(self.options.accumulate)]
-        result = self._forward_backward(micro)
+        result = merged(self._forward_backward(micro))
         learning = [p for group in self.optimiser.param_groups for p in group["params"]]
-        limit = math.inf if stage.clip is None else stage.clip
-        norm = float(nn.utils.clip_grad_norm_(learning, limit))
+        self.parallel.average_gradients(learning)
+        norm = self.parallel.clip(learning, math.inf if stage.clip is None else stage.clip)
         refuse_not_finite(result.loss, norm, self.state.step + 1, stage.name, self.root)
         self.optimiser.step()
         if self.average is not None:
@@ -262,19 +291,12 @@ class _Run:
     def _forward_backward(self, micro: list[Any]) -> StepResult:
         with self._autocast():
             if self.state.flops_per_step:
-                return self.step(self._compiled(), micro)
+                compiled = self.options.compile
+                return self.step(self.parallel.compiled() if compiled else self.network, micro)
             # counted on the network as it is: a compiled one hides its operations
             result, flops = count_flops(lambda: self.step(self.network, micro))
-            self.state.flops_per_step = max(1, flops)
+            self.state.flops_per_step = max(1, int(distributed.total([flops])[0]))
             return result
-
-    def _compiled(self) -> nn.Module:
-        if not self.options.compile:
-            return self.network
-        if self.compiled is None:
-            self.compiled = torch.compile(self.network)  # type: ignore[assignment]
-        assert self.compiled is not None
-        return self.compiled
 
     def _autocast(self) -> Any:
         wanted = self.options.autocast
@@ -301,9 +323,15 @@ class _Run:
 
     def _evaluate(self) -> bool:
         """Score the network; whether it is the best so far."""
-        assert self.evaluate is not None
-        with randomness.undisturbed(), self._as_model(), torch.no_grad():
-            scores = {name: float(value) for name, value in self.evaluate(self.network).items()}
+        evaluate = self.evaluate
+        assert evaluate is not None
+        with randomness.undisturbed(), self.parallel.whole(self.average) as network:
+
+            def score() -> dict[str, float]:
+                assert network is not None
+                return {name: float(value) for name, value in evaluate(network).items()}
+
+            scores = distributed.first(score)
         self.state.evaluated, self.state.scores = self.state.step, scores
         self.reporter.evaluation(self.state.step, scores)
         if self.score is None or not is_better(self.score, scores, self.state.best_score):
@@ -311,39 +339,32 @@ class _Run:
         self.state.best_score = scores[self.score.removeprefix("-")]
         return True
 
-    @contextmanager
-    def _as_model(self) -> Iterator[None]:
-        """The network as others will meet it: averaged weights, eval mode."""
-        with self.average.applied(self.network) if self.average else nullcontext():
-            self.network.eval()
-            try:
-                yield
-            finally:
-                set_modes(self.network)
-
     def _save(self, better: bool) -> None:
-        folder = checkpoints.next_folder(self.root, self.state.step)
+        name = distributed.first(lambda: checkpoints.next_folder(self.root, self.state.step).name)
+        folder = self.root / name
         if better:
             self.state.best = folder.name
-        self.log.sync()
+        if self.log is not None:
+            self.log.sync()
         now = replace(self.state, seconds=self._seconds(), peak_memory_bytes=self._peak())
+        own, *others = distributed.exchange(randomness.capture())
         state = {
             "run": finite(asdict(now)),
             "settings": self._settings(),
             "loader": self.loader.state_dict(),
-            "random": randomness.capture(),
+            "random": own,
+            "random_of_others": others,
         }
-        fill = None if self.save_model is None else self._write_model
         tensors = join_tensors(self.network, self.average, self.optimiser)
-        checkpoints.write_checkpoint(folder, tensors, state, self.recipe, fill)
+        with randomness.undisturbed():
+            documents = (state, self.recipe)
+            self.parallel.write(folder, tensors, documents, self.save_model, self.average)
         self.saved = self.state.step
-        self._point(folder)
-        checkpoints.prune(self.root, self.options.keep, self.state.best)
+        distributed.first(lambda: self._tidy(folder))
 
-    def _write_model(self, folder: Path) -> None:
-        assert self.save_model is not None
-        with randomness.undisturbed(), self._as_model(), torch.no_grad():
-            self.save_model(self.network, folder)
+    def _tidy(self, newest: Path) -> None:
+        self._point(newest)
+        checkpoints.prune(self.root, self.options.keep, self.state.best)
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = as_json(

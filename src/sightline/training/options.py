@@ -8,6 +8,7 @@ from typing import Protocol
 from sightline.core.errors import ConfigError, unknown_name
 
 AUTOCAST = ("off", "bfloat16", "auto")
+PARALLEL = ("auto", "none", "ddp", "fsdp")
 
 
 class Progress(Protocol):
@@ -47,6 +48,12 @@ class LoopOptions:
     minutes: float | None = None
     """Stop with a checkpoint after this much time, that of earlier resumptions included."""
     compile: bool = False
+    parallel: str = "auto"
+    """How several processes share the work: "ddp" (the whole network in each, what "auto" takes)
+    or "fsdp" (each keeps a part). A run may go on with another number or kind."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each block and compute the rest again on the way back: less memory,
+    about a third more arithmetic, the same gradient."""
     plot: bool = True
     """Draw curves.png, where matplotlib is installed."""
     allow_changes: bool = False
@@ -55,6 +62,8 @@ class LoopOptions:
     def __post_init__(self) -> None:
         if self.autocast not in AUTOCAST:
             raise ConfigError(unknown_name("autocast", self.autocast, AUTOCAST))
+        if self.parallel not in PARALLEL:
+            raise ConfigError(unknown_name("parallel", self.parallel, PARALLEL))
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ConfigError(f"ema {self.ema} is not a decay: use 0 <= ema < 1, or None")
         for name in ("accumulate", "log_every", "keep", "eval_every", "save_every"):

@@ -80,3 +80,18 @@ class Reporter:
             draw_curves(self.log.path, self.log.path.with_name("curves.png"))
         except (MissingDependencyError, OSError) as error:  # no reason to lose a run
             logger.warning("curves.png was not drawn: %s", error)
+
+
+class Silence:
+    """The reporter of every process but the first."""
+
+    def step(
+        self, state: RunState, facts: Mapping[str, float | str], result: StepResult, seconds: float
+    ) -> None:
+        """Report nothing."""
+
+    def evaluation(self, step: int, scores: Mapping[str, float]) -> None:
+        """Report nothing."""
+
+    def end(self, summary: RunSummary) -> None:
+        """Report nothing."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from sightline.core.errors import ConfigError
+from sightline.training.distributed import exchange, rank
 
 HARMLESS = frozenset(
     "out minutes save_every eval_every log_every keep plot resume allow_changes device workers "
-    "progress".split()
+    "progress parallel activation_checkpointing".split()
 )
 """Names that may differ at any depth: they change no weight."""
 
@@ -62,3 +64,23 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for name, inner in items:
         flat |= _flat(inner, name)
     return flat
+
+
+def agree(**things: Any) -> None:
+    """Refuse to begin where the processes that train together were given different things.
+
+    Raises:
+        ConfigError: naming the first thing that differs, in every process.
+    """
+    own = {name: hashlib.sha256(_canonical(value)).hexdigest() for name, value in things.items()}
+    for number, other in enumerate(exchange(own)):
+        for name, digest in own.items():
+            if other.get(name) != digest:
+                raise ConfigError(
+                    f"the processes that train together were given different {name} (processes "
+                    f"{rank()} and {number}): start all with the same command on the same files"
+                )
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str).encode()

@@ -117,7 +117,23 @@ def split_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    own = network.state_dict()
+    """Put saved weights into a network that has them whole.
+
+    Raises:
+        CheckpointError: they are those of another network.
+    """
+    refuse_other_weights(network.state_dict(), tensors, folder)
+    network.load_state_dict(tensors)
+
+
+def refuse_other_weights(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Compare names and shapes with those of the network.
+
+    Raises:
+        CheckpointError: they differ, with a list of - saved and + own lines.
+    """
     lines = [f"- {n} {tuple(t.shape)}" for n, t in tensors.items()
              if n not in own or own[n].shape != t.shape]  # fmt: skip
     lines += [f"+ {n} {tuple(t.shape)}" for n, t in own.items()
@@ -127,7 +143,6 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path
             f"the weights in {folder} (-) are not those of this network (+): build the network "
             "that the run was started with, or choose another folder\n" + "\n".join(lines[:20])
         )
-    network.load_state_dict(tensors)
 
 
 def _number(value: float | None) -> float:
