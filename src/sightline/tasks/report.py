@@ -259,8 +259,9 @@ def _bars(
         width = 100 * min(max(share, 0.0), 1.0)
         wrong = ' class="false"' if place < claims else ""
         mark = ' class="truth"' if name in truth else wrong
+        shown = _shown(value if isinstance(value, int) else float(value))  # counts stay whole
         rows.append(
-            f"<li{mark}><span>{escape(name)}</span><b>{escape(_shown(float(value)))}</b>"
+            f"<li{mark}><span>{escape(name)}</span><b>{escape(shown)}</b>"
             f'<i><u style="width:{width:.1f}%"></u></i></li>'
         )
     return f'<ul class="bars">{"".join(rows)}</ul>'
