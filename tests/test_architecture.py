@@ -183,7 +183,7 @@ def test_start_is_quick(arguments, limit):
 
 
 def test_public_names():
-    assert set(dir(sightline)) == {"Model", "__version__", "data", "load"}
+    assert set(dir(sightline)) == {"Model", "__version__", "data", "load", "pipeline"}
     for name in dir(sightline):
         assert getattr(sightline, name) is not None
 

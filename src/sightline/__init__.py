@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from sightline import data as data
     from sightline.tasks.model import Model as Model
     from sightline.tasks.model import load as load
+    from sightline.tasks.pipeline import pipeline as pipeline
 
 _PUBLIC = {
     "Model": "sightline.tasks.model",
     "data": "sightline.data",
     "load": "sightline.tasks.model",
+    "pipeline": "sightline.tasks.pipeline",
 }
 
-__all__ = ["Model", "__version__", "data", "load"]
+__all__ = ["Model", "__version__", "data", "load", "pipeline"]
 
 __getattr__ = lazy_names(__name__, _PUBLIC)
 

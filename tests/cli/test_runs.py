@@ -44,7 +44,7 @@ def test_models_by_task(run: Run) -> None:
 def test_info_of_a_folder_reads_no_weights(
     run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.hub.load.read_weights", None)
+    monkeypatch.setattr("sightline.hub.contents.read_weights", None)
     document = run("info", model, "--json").json
     assert document["model"] == str(model) and document["family"] == "siglip"
     assert document["parameters"] > 10_000 and document["stored_as"] == ["F32"]

@@ -46,9 +46,12 @@ def test_parameter_counts_are_those_of_the_configurations(name: str, variant: st
      ("vit-base-patch32-384", "B/32", 384), ("vit-large-patch16-224", "L/16", 224),
      ("vit-large-patch16-384", "L/16", 384), ("vit-large-patch32-384", "L/32", 384)],
 )  # fmt: skip
-def test_counts_of_trunks_without_their_pooler(name: str, variant: str, size: int) -> None:
+def test_counts_of_classifiers_of_1000_labels(name: str, variant: str, size: int) -> None:
     entry = system("vit")
-    config = replace(entry.variants[variant], image_size=(size, size), pooler=False)
+    config = replace(
+        entry.variants[variant], image_size=(size, size), pooler=False,
+        labels=tuple(map(str, range(1000))),
+    )  # fmt: skip
     with torch.device("meta"):
         network = entry.build(config)
     found = find(f"google/{name}")

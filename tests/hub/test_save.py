@@ -35,22 +35,37 @@ def reference_model(folder: Path) -> Any:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+UNKNOWN_THERE = {"clip_resnet", "unicl"}
+"""Systems without a class in transformers; their layout is another repository's."""
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name not in UNKNOWN_THERE])
 def test_what_is_saved_here_loads_in_transformers_and_agrees(name: str, tmp_path: Path) -> None:
     tiny_folder(name, tmp_path / "m")
     ours, reference = load_checkpoint(tmp_path / "m", device="cpu", dtype="float32"), None
     reference = reference_model(tmp_path / "m")
-    pixels = ours.processor.images([PICTURE])
+    pixels = None if ours.processor.image is None else ours.processor.images([PICTURE])
     with torch.no_grad():
         if ours.system.text is None:
-            assert close(ours.network(pixels).tokens, reference(pixels).last_hidden_state)
+            last = reference(pixels).last_hidden_state
+            theirs = last if last.ndim == 3 else last.flatten(2).transpose(1, 2)
+            assert close(ours.network(pixels).tokens, theirs)
             return
         words = ours.processor.texts(WORDS)
-        their_words = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")
-        padding = "max_length" if name == "siglip" else True
+        # AutoTokenizer takes Gemma's class for this model whatever the folder says; published
+        # folders hold Gemma's tokenizer, this one a vocabulary of ours.
+        kind = transformers.PreTrainedTokenizerFast
+        loader = kind if name == "siglip2-naflex" else transformers.AutoTokenizer
+        their_words = loader.from_pretrained(tmp_path / "m")
+        padding = "max_length" if name.startswith("siglip") else True
         ids = their_words(WORDS, padding=padding, return_tensors="pt")["input_ids"]
         assert torch.equal(words.ids, ids)
-        theirs = reference(input_ids=ids, pixel_values=pixels)
+        if ours.system.role == "text encoder":
+            theirs = reference(ids, attention_mask=words.mask.long())
+            assert close(ours.network(words.ids, words.mask).pooled, theirs.pooler_output)
+            return
+        mask = {"attention_mask": words.mask.long()} if name == "vision_text" else {}
+        theirs = reference(input_ids=ids, pixel_values=pixels, **mask)
         assert close(ours.network(pixels, words.ids, words.mask).logits, theirs.logits_per_image)
 
 

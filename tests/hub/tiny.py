@@ -11,10 +11,15 @@ from torch import nn
 
 from sightline.core.interfaces import System
 from sightline.hub.save import save_checkpoint
-from sightline.inputs.preprocessing import ImageProcessor
-from sightline.inputs.processors import Processor
-from sightline.inputs.vocabulary import train_vocabulary
+from sightline.inputs.processors import Processor, image_processor
+from sightline.inputs.tokenizers import TextTokenizer
+from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.table import system
+
+RULES: dict[str, Rules] = {
+    "clip": "clip", "clip_resnet": "clip", "unicl": "clip", "bert": "bert", "vision_text": "bert"
+}  # fmt: skip
+"""Rules of a system's vocabulary, where they are not SigLIP's."""
 
 WORDS = ["a red ball on the grass", "a blue car beside a tree", "two ducks in the water"]
 
@@ -34,14 +39,21 @@ def tiny(name: str) -> tuple[System, Any, nn.Module, Processor]:
     entry = system(name)
     config, words = entry.tiny, None
     if entry.text is not None:
-        rules = "clip" if name == "clip" else "siglip"
-        words = train_vocabulary(WORDS, 640, rules, max_length=config.text.context_length)
-        text = replace(config.text, vocab_size=words.vocab_size, eos_id=words.eos_id)
-        if name == "clip":
-            text = replace(text, bos_id=words.bos_id)
-        config = replace(config, text=text)
-    processor = Processor(ImageProcessor(entry.preprocessing(config)), words)
+        length = getattr(config, "text", config).context_length
+        words = train_vocabulary(WORDS, 640, RULES.get(name, "siglip"), max_length=length)
+        config = with_vocabulary(config, words)
+    spec = entry.preprocessing(config)
+    processor = Processor(None if spec is None else image_processor(spec), words)
     return entry, config, randomise(entry.build(config)), processor
+
+
+def with_vocabulary(config: Any, words: TextTokenizer) -> Any:
+    """The config of a network, or of its text tower, with the ids that a tokenizer has."""
+    if hasattr(config, "text"):
+        return replace(config, text=with_vocabulary(config.text, words))
+    ids = {"eos_id": words.eos_id, "bos_id": words.bos_id, "pad_id": words.pad_id}
+    known = {name: i for name, i in ids.items() if hasattr(config, name) and i is not None}
+    return replace(config, vocab_size=words.vocab_size, **known)
 
 
 def tiny_folder(name: str, folder: Path, **options: Any) -> nn.Module:

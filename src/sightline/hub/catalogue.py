@@ -28,6 +28,8 @@ DUAL_ENCODER_TASKS = (
     "ask-with-choices",
 )
 IMAGE_ENCODER_TASKS = ("embed",)
+CLASSIFIER_TASKS = (*IMAGE_ENCODER_TASKS, "classify")
+TEXT_ENCODER_TASKS = ("embed-texts",)
 
 PARITY = "architecture and parity with transformers on random weights; published weights not run"
 
@@ -78,11 +80,15 @@ def _dual(
     )
 
 
+_IMAGENET = "classifies among the 1000 ImageNet labels and no others"
+
+
 def _vit(name: str, parameters: int, variant: str = "", aliases: tuple[str, ...] = ()) -> Entry:
     licence = "apache-2.0" if name.startswith("google/") else "not checked"
+    bare = name.endswith("-in21k")
     return Entry(
-        name, "vit", IMAGE_ENCODER_TASKS, licence, parameters, variant, aliases=aliases,
-        note="the trunk is read; a classification head over a closed set of labels is left out",
+        name, "vit", IMAGE_ENCODER_TASKS if bare else CLASSIFIER_TASKS, licence, parameters,
+        variant, aliases=aliases, note="" if bare else _IMAGENET,
     )  # fmt: skip
 
 
@@ -90,21 +96,63 @@ _PICKLED = (
     "the main branch is known to hold its weights as a pickle only: give a revision with "
     "safetensors, or allow it"
 )
+_FLEXIBLE = "every picture keeps its aspect ratio"
 _OPENAI = "not stated on the card (code: MIT)"
 
 VIT = (
-    _vit("google/vit-base-patch16-224", 85_798_656, aliases=("vit-base",)),
-    _vit("google/vit-base-patch16-384", 86_090_496),
-    _vit("google/vit-base-patch32-384", 87_528_192),
+    _vit("google/vit-base-patch16-224", 86_567_656, aliases=("vit-base",)),
+    _vit("google/vit-base-patch16-384", 86_859_496),
+    _vit("google/vit-base-patch32-384", 88_297_192),
     _vit("google/vit-base-patch16-224-in21k", 86_389_248, "B/16", ("ViT-B/16-in21k",)),
     _vit("google/vit-base-patch32-224-in21k", 88_045_824, "B/32", ("ViT-B/32-in21k",)),
-    _vit("google/vit-large-patch16-224", 303_301_632),
-    _vit("google/vit-large-patch16-384", 303_690_752),
-    _vit("google/vit-large-patch32-384", 305_607_680),
+    _vit("google/vit-large-patch16-224", 304_326_632),
+    _vit("google/vit-large-patch16-384", 304_715_752),
+    _vit("google/vit-large-patch32-384", 306_632_680),
     _vit("google/vit-large-patch16-224-in21k", 304_351_232, "L/16", ("ViT-L/16-in21k",)),
     _vit("google/vit-huge-patch14-224-in21k", 632_404_480, "H/14", ("ViT-H/14-in21k",)),
-    _vit("WinKawaks/vit-tiny-patch16-224", 5_524_416),
-    _vit("WinKawaks/vit-small-patch16-224", 21_665_664),
+    _vit("WinKawaks/vit-tiny-patch16-224", 5_717_416),
+    _vit("WinKawaks/vit-small-patch16-224", 22_050_664),
+)
+
+
+def _resnet(depth: int, parameters: int, aliases: tuple[str, ...] = ()) -> Entry:
+    return Entry(
+        f"microsoft/resnet-{depth}", "resnet", CLASSIFIER_TASKS, "apache-2.0", parameters,
+        aliases=(f"resnet-{depth}", *aliases), note=_IMAGENET,
+    )  # fmt: skip
+
+
+RESNET = (
+    _resnet(18, 11_689_512),
+    _resnet(34, 21_797_672),
+    _resnet(50, 25_557_032, ("resnet50",)),
+    _resnet(101, 44_549_160),
+    _resnet(152, 60_192_808),
+)
+
+
+def _swin(
+    size: str, parameters: int, variant: str, aliases: tuple[str, ...] = (), note: str = ""
+) -> Entry:
+    head = "the classification layer over a closed set of labels is left out"
+    return Entry(
+        f"microsoft/swin-{size}", "swin", IMAGE_ENCODER_TASKS, "apache-2.0", parameters, variant,
+        aliases=aliases, note=f"{head}; {note}" if note else head,
+    )  # fmt: skip
+
+
+_UNSEEN = "whether the main branch holds safetensors was not checked"
+SWIN = (
+    _swin("tiny-patch4-window7-224", 27_519_354, "T", ("Swin-T",), _UNSEEN),
+    _swin("small-patch4-window7-224", 48_837_258, "S", ("Swin-S",), _UNSEEN),
+    _swin("base-patch4-window7-224", 86_743_224, "B", ("Swin-B",), _UNSEEN),
+    _swin("base-patch4-window7-224-in22k", 86_743_224, "B"),
+    _swin("base-patch4-window12-384", 86_878_584, "B/384", note=_UNSEEN),
+    _swin("base-patch4-window12-384-in22k", 86_878_584, "B/384", note=_PICKLED),
+    _swin("large-patch4-window7-224", 194_995_476, "L", ("Swin-L",), _PICKLED),
+    _swin("large-patch4-window7-224-in22k", 194_995_476, "L", note=_PICKLED),
+    _swin("large-patch4-window12-384", 195_198_516, "L/384", note=_UNSEEN),
+    _swin("large-patch4-window12-384-in22k", 195_198_516, "L/384", note=_PICKLED),
 )
 
 CLIP = (
@@ -168,7 +216,39 @@ SIGLIP2 = (
     _siglip("siglip2-giant-opt-patch16-384", 1_871_885_426, "2-g-opt/16-384"),
 )  # fmt: skip
 
-PUBLISHED = VIT + CLIP + SIGLIP + SIGLIP2
+SIGLIP2_NAFLEX = (
+    _dual("google/siglip2-base-patch16-naflex", "siglip2-naflex", 375_234_050, "B/16",
+          "apache-2.0", ("SigLIP2-B/16-NaFlex", "siglip2-naflex"), _FLEXIBLE),
+    _dual("google/siglip2-so400m-patch16-naflex", "siglip2-naflex", 1_135_670_962, "So400m/16",
+          "apache-2.0", ("SigLIP2-So400m/16-NaFlex",), _FLEXIBLE),
+)  # fmt: skip
+
+
+def _bert(size: str, parameters: int, aliases: tuple[str, ...] = (), note: str = "") -> Entry:
+    heads = "the heads for masked words and for the next sentence are left out"
+    return Entry(
+        f"google-bert/bert-{size}", "bert", TEXT_ENCODER_TASKS, "apache-2.0", parameters, size,
+        aliases=(f"bert-{size}", *aliases), note=f"{note}; {heads}" if note else heads,
+    )  # fmt: skip
+
+
+BERT = (
+    _bert("base-uncased", 109_482_240, ("bert-base",)),
+    _bert("base-cased", 108_310_272),
+    _bert("large-uncased", 335_141_888, ("bert-large",)),
+    _bert("large-cased", 333_579_264),
+    _bert("base-multilingual-uncased", 167_356_416, note="102 languages"),
+    _bert("base-multilingual-cased", 177_853_440, note="104 languages"),
+)
+
+VISION_TEXT = (
+    _dual("clip-italian/clip-italian", "vision_text", 198_938_113, "clip-B/32+bert-base-italian",
+          "gpl-3.0", ("clip-italian",),
+          "the words are Italian, and parameters are counted on the towers that the card names; "
+          "whether the main branch holds safetensors was not checked"),
+)  # fmt: skip
+
+PUBLISHED = VIT + RESNET + SWIN + CLIP + SIGLIP + SIGLIP2 + SIGLIP2_NAFLEX + BERT + VISION_TEXT
 
 _DEFAULT = "google/siglip2-base-patch16-224"
 DEFAULTS: Mapping[str, str] = {

@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.core.devices import choose_device, choose_dtype
-from sightline.core.errors import CheckpointError, ConfigError, UnsupportedTaskError
+from sightline.core.errors import ConfigError, UnsupportedTaskError
 from sightline.hub.bundled import DRAWN_PARKS, read_card
-from sightline.hub.configuration import read_config_json
-from sightline.hub.environment import converted_folder
-from sightline.hub.keys import check_state, own_state
+from sightline.hub.contents import read_contents
 from sightline.hub.names import Place, resolve
-from sightline.hub.weights import read_weights
-from sightline.models.table import SYSTEMS, system, system_for
 
 if TYPE_CHECKING:
     import torch
@@ -101,24 +97,16 @@ def load_checkpoint(
 def _load_folder(
     folder: Path, place: Place, device: torch.device, dtype: torch.dtype, allow_pickle: bool
 ) -> Loaded:
-    from sightline.inputs.processors import Processor
-
-    published = read_config_json(folder)
-    entry = _system(folder, published)
-    config, network = _build(folder, entry, published)
-    weights = read_weights(folder, allow_pickle=allow_pickle, cache=converted_folder())
-    state = own_state(entry.read_state, weights, str(folder))
-    check_state(network, state, str(folder), entry.name)
-    _fill(network, state, device, dtype)
-    _fill_computed_buffers(network, entry, config, device)
-    words = entry.text(config) if entry.text is not None else None
-    processor = Processor.load(folder, entry.preprocessing(config), words)
+    contents = read_contents(folder, allow_pickle=allow_pickle)
+    network = contents.network
+    _fill(network, contents.state, device, dtype)
+    _fill_computed_buffers(network, contents.system, contents.config, device)
     domain = read_card(folder).get("domain", DRAWN_PARKS if place.bundled else None)
     return Loaded(
         network=network.eval().requires_grad_(False),
-        processor=processor,
-        config=config,
-        system=entry,
+        processor=contents.processor,
+        config=contents.config,
+        system=contents.system,
         name=place.name,
         revision=folder.name if _COMMIT.fullmatch(folder.name) else None,
         folder=folder,
@@ -127,40 +115,6 @@ def _load_folder(
         bundled=place.bundled,
         domain=domain if isinstance(domain, str) else None,
     )
-
-
-def _system(folder: Path, published: Mapping[str, Any]) -> System:
-    """The system that reads this configuration; half models and foreign code get their sentence."""
-    kind = published.get("model_type")
-    whole = {kind for name in SYSTEMS for kind in system(name).model_types}
-    for part, word in (("_vision_model", "picture"), ("_text_model", "text")):
-        if isinstance(kind, str) and kind.endswith(part) and kind.removesuffix(part) in whole:
-            raise CheckpointError(
-                f"{folder} holds only the {word} half of a {kind.removesuffix(part)} model "
-                f"(model_type {kind!r}): fetch the whole one"
-            )
-    try:
-        return system_for(published)
-    except CheckpointError as error:
-        code = "; the code it brings (auto_map) is never run" if "auto_map" in published else ""
-        raise CheckpointError(f"{folder}: {error}{code}") from None
-
-
-def _build(folder: Path, system: System, published: Mapping[str, Any]) -> tuple[Any, nn.Module]:
-    """Config and network, the latter without memory."""
-    from sightline.nn.meta import without_memory
-
-    try:
-        config = system.read_config(published)
-        with without_memory():
-            return config, system.build(config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, KeyError, AssertionError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise CheckpointError(
-            f"{folder}: config.json describes no network that can be built ({reason})"
-        ) from None
 
 
 def _fill(

@@ -10,6 +10,8 @@ from pathlib import Path
 from sightline.core.errors import ConfigError, HubNotFoundError, nearest
 from sightline.hub.bundled import BUNDLED, bundled_path
 from sightline.hub.catalogue import catalogue_names, find
+from sightline.hub.layouts.detect import layout_of
+from sightline.hub.openai_files import SHA256, only_as_a_file
 from sightline.models.table import SYSTEMS, system
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -17,7 +19,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a name leads: a local folder, or a hub id still to be fetched (folder None)."""
+    """Where a name leads: a local folder or file, or a hub id still to be fetched (folder None)."""
 
     name: str
     folder: Path | None
@@ -33,12 +35,21 @@ def resolve(name: str) -> Place:
     path = Path(name).expanduser()
     if name and _is_folder(path) and ((path / "config.json").is_file() or not _known(name)):
         return Place(name, path)
+    if name and os.path.isfile(path) and layout_of(path) is not None:
+        return Place(name, path)
+    if name and os.path.isfile(path) and path.suffix == ".pt":
+        raise ConfigError(
+            f"{name} is a file: turn a file of OpenAI's CLIP into a folder with "
+            f"sightline.hub.openai_files.convert_openai({name!r}, FOLDER), and give the folder"
+        )
     if name and os.path.isfile(path):
         raise ConfigError(f"{name} is a file: give the folder that holds it and its config.json")
     if name in BUNDLED:
         return Place(name, bundled_path(name), bundled=True)
     if hub_id := _known(name):
         return Place(hub_id, None)
+    if advice := only_as_a_file(name):
+        raise HubNotFoundError(advice)
     if _HUB_ID.fullmatch(name) and ".." not in name:
         return Place(name, None)
     close = nearest(name, _known_names())
@@ -67,4 +78,4 @@ def _known(name: str) -> str | None:
 
 def _known_names() -> list[str]:
     names = {known for name in SYSTEMS for known in system(name).known_names}
-    return sorted(names.union(catalogue_names()))
+    return sorted(names.union(catalogue_names(), SHA256))

@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 LARGEST_SHARD = 5_000_000_000
 """Bytes in one weight file; the layout's usual limit."""
 
+_DESCRIPTIONS = {"config.json", "open_clip_config.json", "openai_layout.json", "onnx.json"}
+"""A folder with one of these is a model folder, in one layout or another."""
+
 _MODEL_FILE = re.compile(
-    r"(config|card|processor_config|preprocessor_config|tokenizer|tokenizer_config|vocab"
+    r"(config|open_clip_config|openai_layout|onnx|card|processor_config|preprocessor_config"
+    r"|tokenizer|tokenizer_config|vocab"
     r"|special_tokens_map|added_tokens|generation_config|chat_template|recipe)\.json"
-    r"|[\w.-]+\.safetensors(\.index\.json)?|merges\.txt|vocab\.txt|(spiece|tokenizer)\.model"
+    r"|[\w.-]+\.safetensors(\.index\.json)?|(image|text)\.onnx(\.data)?"
+    r"|merges\.txt|vocab\.txt|(spiece|tokenizer)\.model"
     r"|README\.md|LICENSE.*|\.git.*"
 )
 
@@ -62,11 +67,11 @@ def save_checkpoint(
             that the dtype cannot hold.
     """
     target = Path(folder)
-    _refuse_other_contents(target)
+    refuse_other_contents(target)
     own = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     state = {
-        name: _stored(name, tensor, _dtype(dtype))
-        for name, tensor in system.write_state(own).items()
+        name: stored_tensor(name, tensor, stored_dtype(dtype))
+        for name, tensor in system.for_config(config).write_state(own).items()
     }
     with atomic_folder(target) as temporary:
         written = system.write_config(config)
@@ -87,7 +92,7 @@ def save_checkpoint(
     return target
 
 
-def _refuse_other_contents(target: Path) -> None:
+def refuse_other_contents(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
@@ -95,7 +100,7 @@ def _refuse_other_contents(target: Path) -> None:
     names = sorted(entry.name for entry in target.iterdir())
     if not names:
         return
-    if "config.json" not in names:
+    if not _DESCRIPTIONS.intersection(names):
         raise ConfigError(
             f"{target} is not empty and no model folder: saving would replace it; give a new folder"
         )
@@ -107,7 +112,7 @@ def _refuse_other_contents(target: Path) -> None:
         )
 
 
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+def stored_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     import torch
 
     if dtype is None or isinstance(dtype, torch.dtype):
@@ -118,7 +123,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return stored
 
 
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def stored_tensor(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """The tensor as the file holds it: on the CPU, dense, in a storage of its own."""
     import torch
 

@@ -235,6 +235,8 @@ def write_config(tokenizer: TextTokenizer, folder: Path, class_name: str, **more
     config.setdefault("padding_side", tokenizer.padding_side)
     if tokenizer.max_length is not None:
         config.setdefault("model_max_length", tokenizer.max_length)
+    if tokenizer.spec.padding == "max_length":  # padding is attended to: no mask, as in training
+        config.setdefault("model_input_names", ["input_ids"])
     special = {name: files.special[name] for name in NAMED if name in files.special}
     for name, token in special.items():
         config.setdefault(name, token)
