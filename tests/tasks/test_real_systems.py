@@ -17,7 +17,7 @@ from sightline.tasks.retrieve import retrieve
 from tests.hub.tiny import tiny_folder
 
 TEXTS = ["a red ball", "two ducks in the water", "a blue car beside a tree"]
-DUAL = ["clip", "siglip"]
+DUAL = ["clip", "siglip", "vision_text"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,11 @@ def _reference(folder: Path, name: str, pictures: list[np.ndarray], texts: list[
     """Logits of transformers, float32[N, M], from the same folder, with its own preprocessing."""
     import transformers
 
-    kinds = {"clip": transformers.CLIPModel, "siglip": transformers.SiglipModel}
+    kinds = {
+        "clip": transformers.CLIPModel,
+        "siglip": transformers.SiglipModel,
+        "vision_text": transformers.VisionTextDualEncoderModel,
+    }
     network = kinds[name].from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -75,7 +79,7 @@ def _reference(folder: Path, name: str, pictures: list[np.ndarray], texts: list[
         texts, padding=padding, truncation=True, max_length=length, return_tensors="pt"
     )
     inputs = {"input_ids": words["input_ids"]}
-    if name == "clip":
+    if name != "siglip":
         inputs["attention_mask"] = words["attention_mask"]
     with torch.no_grad():
         pixels = processor(pictures, return_tensors="pt")["pixel_values"]
@@ -91,7 +95,7 @@ def test_scores_agree_with_transformers(folders: dict[str, Path], name: str) -> 
     logits = _reference(folders[name], name, pictures, TEXTS)
     ours = model.similarity(pictures, TEXTS)
     assert float((ours - logits).abs().max()) <= 1e-5 * max(1.0, float(logits.abs().max()))
-    scores = logits.softmax(dim=1) if name == "clip" else logits.sigmoid()
+    scores = logits.sigmoid() if name == "siglip" else logits.softmax(dim=1)
     for row, labels in zip(scores, model.classify(pictures, TEXTS, templates="{}"), strict=True):
         expected = dict(zip(TEXTS, row.tolist(), strict=True))
         assert dict(labels) == pytest.approx(expected, abs=1e-5)

@@ -134,6 +134,7 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         ("equal files", _groups(found.duplicates)),
     ]
     rows += [("note", note) for note in report.notes]
+    rows += [("damage", sentence) for sentence in report.damage]
     for example in found.examples:
         said = "; ".join(example.captions[:2]) or example.label or "-"
         rows.append((f"example {example.id}", said))

@@ -113,6 +113,10 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else None
 
 
+_LISTED = 20
+"""Of a longer list, such as a thousand labels, people see the beginning; --json has all of it."""
+
+
 def _rows(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested fields as dotted names, for people."""
     rows: list[tuple[str, str]] = []
@@ -120,7 +124,8 @@ def _rows(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += _rows(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            rows.append((prefix + name, ", ".join(map(str, value))))
+            more = f", ... {len(value) - _LISTED} more" if len(value) > _LISTED else ""
+            rows.append((prefix + name, ", ".join(map(str, value[:_LISTED])) + more))
         elif value not in (None, ""):
             text = f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
             rows.append((prefix + name, text))

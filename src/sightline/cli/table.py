@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, Entry] = {
     "models": Entry("models:models", "List the models that are known by name", START),
     "info": Entry("info:info", "Describe a model: size, preprocessing, files, licence", START),
     "pull": Entry("pull:pull", "Fetch a model from the hub for later use offline", START),
+    "plan": Entry("plan:plan", "Predict what a run needs in memory, and what fits", START),
+    "convert": Entry("convert:convert", "Write a model in another project's layout", START),
     "embed": Entry("embed:embed", "Turn pictures or texts into vectors", PICTURES),
     "similarity": Entry("similarity:similarity", "Score every picture with every text", PICTURES),
     "classify": Entry("classify:classify", "Say which of these labels fits each picture", PICTURES),
@@ -31,19 +33,32 @@ COMMANDS: Mapping[str, Entry] = {
     "retrieve": Entry("retrieve:retrieve", "Search pictures by words or by a picture", PICTURES),
     "ask": Entry("ask:ask", "Answer a question about each picture", PICTURES),
     "match": Entry("match:match", "Say how likely each text describes the picture", PICTURES),
+    "filter": Entry("filter:filter_", "Lay convolution masks over pictures", PICTURES),
+    "features": Entry("features:features", "Show what the units of a network look for", PICTURES),
     "data inspect": Entry("data:inspect", "Report what a data set holds and what is wrong", DATA),
     "data park": Entry("data:park", "Draw parks: pictures with captions and exact truth", DATA),
+    "data convert": Entry("data_convert:convert", "Write a data set in another layout", DATA),
+    "data filter": Entry("data_filter:filter", "Keep the records that pass every rule", DATA),
+    "data dedup": Entry("data_dedup:dedup", "Find copies, and test pictures in training", DATA),
+    "data split": Entry("data_split:split", "Part a data set, copies on one side", DATA),
+    "data report": Entry("data_report:report", "Measure what a data set is worth", DATA),
     "data digits": Entry("data:digits", "Write the handwritten digits as captioned pictures", DATA),
     "train": Entry("train:train", "Train a model by a recipe; a rerun goes on", TRAIN),
     "eval zeroshot": Entry("evaluate:zeroshot", "Measure classification by labels alone", TRAIN),
+    "eval classify": Entry("evaluate:classify", "Measure a classifier on its own labels", TRAIN),
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
+    "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
     "bench embed": Entry("bench:embed", "Measure how fast pictures are embedded here", TRAIN),
+    "bench objectives": Entry(
+        "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
+    ),
+    "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
 """Full name to where the command is; a name of two words is a command of a group."""
 
 GROUPS: Mapping[str, str] = {
-    "data": "Look at data sets, and write drawn or handwritten ones.",
+    "data": "Look at data sets, clean, part and convert them, and write drawn ones.",
     "eval": "Measure a model on a data set.",
-    "bench": "Measure speed on this machine.",
+    "bench": "Measure speed and memory on this machine.",
 }

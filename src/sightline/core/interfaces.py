@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
-    from sightline.core.outputs import EncodedImage, PairScores
+    from sightline.core.outputs import EncodedImage, EncodedText, PairScores
 
 
 class TextBatch(NamedTuple):
@@ -22,6 +23,36 @@ class TextBatch(NamedTuple):
     """int64[B, T]"""
     mask: Tensor
     """bool[B, T]: True where a token is text, False where it is padding."""
+
+
+class PatchBatch(NamedTuple):
+    """Pictures of mixed sizes as rows of flattened patches, one picture a row."""
+
+    patches: Tensor
+    """float[B, P, p*p*C]: raster order; within a patch (row, column, channel). 0 in the padding."""
+    mask: Tensor
+    """bool[B, P]: True where a patch belongs to the picture, False behind its last one."""
+    grids: Tensor
+    """int64[B, 2]: rows and columns of patches; their product is the number of True."""
+
+    def to(self, device: torch.device | str) -> PatchBatch:
+        """Patches and mask on that device; the grids decide shapes and stay where they are."""
+        return self._replace(patches=self.patches.to(device), mask=self.mask.to(device))
+
+
+class PackedPatches(NamedTuple):
+    """Pictures of mixed sizes, several in one row of patches (NaViT, arXiv:2307.06304)."""
+
+    patches: Tensor
+    """float[R, L, p*p*C]: as in `PatchBatch`, pictures one behind the other, then 0."""
+    pictures: Tensor
+    """int64[R, L]: which picture, 0 to B - 1, a patch belongs to; -1 for padding."""
+    grids: Tensor
+    """int64[B, 2]: rows and columns of patches of each picture."""
+
+    def to(self, device: torch.device | str) -> PackedPatches:
+        """Patches and owners on that device; the grids decide shapes and stay where they are."""
+        return self._replace(patches=self.patches.to(device), pictures=self.pictures.to(device))
 
 
 @runtime_checkable
@@ -39,10 +70,42 @@ class Tokenizer(Protocol):
 
 
 @runtime_checkable
+class StoredPicture(Protocol):
+    """A picture inside a larger file (a member of a tar, a cell of a table), undecoded."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def read_stored(self) -> bytes:
+        """The bytes as they were stored.
+
+        Raises:
+            ImageError: they are not there any more, or too many.
+        """
+        ...
+
+
+@runtime_checkable
 class ImageEncoder(Protocol):
     """A picture to vectors."""
 
     def __call__(self, pixels: Tensor) -> EncodedImage: ...
+
+
+@runtime_checkable
+class Classifier(ImageEncoder, Protocol):
+    """An image encoder with a classification layer; the config's `labels` name its columns."""
+
+    def class_logits(self, pooled: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A sentence to vectors. The mask is not optional: padding is attended to without it."""
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> EncodedText: ...
 
 
 @runtime_checkable
@@ -67,7 +130,7 @@ class System:
     title: str
     """The paper's title, authors and year, on one line."""
     role: str
-    """"image encoder" or "dual encoder" (more with later systems)."""
+    """"image encoder", "text encoder" or "dual encoder" (more with later systems)."""
     model_types: tuple[str, ...]
     """Values of `model_type` in a published config.json that this system reads."""
     build: Callable[[Any], nn.Module]
@@ -82,7 +145,8 @@ class System:
     write_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     """The inverse: the network's own tensors to published names and shapes."""
     preprocessing: Callable[[Any], Any]
-    """Config to the `inputs.preprocessing.ImageSpec` of the published checkpoints."""
+    """Config to the `inputs.preprocessing.ImageSpec` of the published checkpoints; to None for a
+    network without pictures."""
     text: Callable[[Any], Any] | None
     """Config to the `inputs.tokenizers.TextSpec`; None for a network without text."""
     variants: Mapping[str, Any]
@@ -93,5 +157,15 @@ class System:
     """Prompt that classification fills, "a photo of a {}."."""
     score: str = "softmax"
     """How logits become scores: "softmax" over the labels, or "sigmoid" each on its own."""
+    match_config: Callable[[Any, Mapping[str, Tensor]], Any] | None = None
+    """Config and published tensors to the config that these tensors fill, where config.json leaves
+    something open (whether a BERT file carries its pooler); None where it says everything."""
+    bind: Callable[[Any], System] | None = None
+    """Config to this system with the key spellings of that config, where they depend on it (a
+    system that is made of others); None where they do not."""
     known_names: Mapping[str, str] = field(default_factory=dict)
     """Names people say to hub ids: "ViT-B/32" to "openai/clip-vit-base-patch32"."""
+
+    def for_config(self, config: Any) -> System:
+        """This system, ready to read and write the tensors of a network with that config."""
+        return self if self.bind is None else self.bind(config)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sightline.core.errors import AddressError, ConfigError, ImageError
+from sightline.core.interfaces import StoredPicture
 from sightline.evaluation.interfaces import DatasetLike, EmbeddingModel, RecordLike
 
 Progress = Callable[[int, int], None]
@@ -130,10 +131,19 @@ def _image_digest(image: Any) -> bytes:
         return hashlib.sha256(image.encode()).digest()
     if isinstance(image, str | os.PathLike):
         return _file_digest(Path(image))
+    if isinstance(image, StoredPicture):
+        return _stored_digest(image)
     pixels = image.tobytes()  # a PIL image and a numpy array agree on the name
     size = getattr(image, "size", None) if hasattr(image, "mode") else image.shape
     kind = getattr(image, "mode", None) or str(image.dtype)
     return hashlib.sha256(f"{kind} {size} ".encode() + pixels).digest()
+
+
+def _stored_digest(image: StoredPicture) -> bytes:
+    try:
+        return hashlib.sha256(image.read_stored()).digest()
+    except ImageError:
+        return b"missing"
 
 
 def _file_digest(path: Path) -> bytes:

@@ -10,7 +10,8 @@ import numpy as np
 
 from sightline.core.errors import CheckpointError
 from sightline.core.files import write_json
-from sightline.core.interfaces import TextBatch
+from sightline.core.interfaces import PatchBatch, TextBatch
+from sightline.inputs.naflex import NaFlexProcessor, NaFlexSpec
 from sightline.inputs.preprocessing import ImageProcessor, ImageSpec
 from sightline.inputs.published import read_object
 from sightline.inputs.tokenizer_files import VOCABULARIES, has_tokenizer
@@ -19,14 +20,27 @@ from sightline.inputs.tokenizers import TextSpec, TextTokenizer, load_tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CLASSES = {"clip": "CLIPProcessor", "siglip": "SiglipProcessor"}
+_CLASSES = {
+    "clip": "CLIPProcessor",
+    "siglip": "SiglipProcessor",
+    "vision_text": "VisionTextDualEncoderProcessor",
+    "siglip2-naflex": "Siglip2Processor",
+}
+
+
+def image_processor(spec: ImageSpec | NaFlexSpec) -> ImageProcessor | NaFlexProcessor:
+    """What carries out a spec."""
+    return NaFlexProcessor(spec) if isinstance(spec, NaFlexSpec) else ImageProcessor(spec)
 
 
 class Processor:
     """A checkpoint's preprocessing: `image` for pictures, `text` for words, either may be None."""
 
     def __init__(
-        self, image: ImageProcessor | None, text: TextTokenizer | None, source: str = ""
+        self,
+        image: ImageProcessor | NaFlexProcessor | None,
+        text: TextTokenizer | None,
+        source: str = "",
     ) -> None:
         self.image, self.text = image, text
         self._source = source or "this processor"
@@ -36,7 +50,10 @@ class Processor:
 
     @classmethod
     def load(
-        cls, folder: Path, image_default: ImageSpec | None, text_default: TextSpec | None
+        cls,
+        folder: Path,
+        image_default: ImageSpec | NaFlexSpec | None,
+        text_default: TextSpec | None,
     ) -> Processor:
         """Read a checkpoint's folder: its own files decide, the defaults fill in.
 
@@ -56,15 +73,19 @@ class Processor:
             published = _published_images(folder)
             spec = image_default
             if published is not None:
-                spec = ImageSpec.from_published(published[1], image_default, str(published[0]))
-            image = ImageProcessor(spec)
+                file, config = str(published[0]), published[1]
+                if isinstance(image_default, NaFlexSpec):
+                    spec = NaFlexSpec.from_published(config, image_default, file)
+                else:
+                    spec = ImageSpec.from_published(config, image_default, file)
+            image = image_processor(spec)
         text = None
         if text_default is not None and has_tokenizer(folder):
             text = load_tokenizer(folder, text_default)
         return cls(image, text, str(folder))
 
-    def images(self, images: Sequence[np.ndarray]) -> Tensor:
-        """uint8[H, W, 3] each, sizes mixed, to float32[B, 3, h, w].
+    def images(self, images: Sequence[np.ndarray]) -> Tensor | PatchBatch:
+        """uint8[H, W, 3] each, sizes mixed, to float32[B, 3, h, w], or to a `PatchBatch`.
 
         Raises:
             CheckpointError: this checkpoint takes no pictures.

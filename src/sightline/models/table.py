@@ -9,8 +9,15 @@ from sightline.core.interfaces import System
 
 SYSTEMS: Mapping[str, str] = {
     "vit": "sightline.models.vit",
+    "resnet": "sightline.models.resnet",
+    "swin": "sightline.models.swin",
     "clip": "sightline.models.clip",
+    "clip_resnet": "sightline.models.clip_resnet",
+    "unicl": "sightline.models.unicl",
     "siglip": "sightline.models.siglip",
+    "bert": "sightline.models.bert",
+    "vision_text": "sightline.models.vision_text",
+    "siglip2-naflex": "sightline.models.siglip_naflex",
 }
 """System name to the module whose `SYSTEM` describes it."""
 

@@ -19,12 +19,16 @@ from PIL import Image
 
 from sightline.core.devices import available_cores
 from sightline.core.errors import ConfigError, InputError, SightlineError
+from sightline.core.interfaces import PatchBatch, StoredPicture
+from sightline.inputs.naflex import join
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | StoredPicture
 OnError = Literal["raise", "collect"]
+Pixels: TypeAlias = "Tensor | PatchBatch"
+"""Prepared pictures, as the checkpoint's processor makes them."""
 
 
 class Failed(NamedTuple):
@@ -78,6 +82,8 @@ def source_name(source: Any, place: int) -> str:
     """What to call a source in a message: its path or address, else its kind and place."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
+    if isinstance(source, StoredPicture):
+        return source.name
     filename = getattr(source, "filename", "") if isinstance(source, Image.Image) else ""
     return str(filename) or f"picture {place + 1} ({type(source).__name__})"
 
@@ -96,13 +102,13 @@ def decoding_threads(device: torch.device) -> int:
 
 def prepared(
     sources: Iterable[Any],
-    prepare: Callable[[Any, int], Tensor],
+    prepare: Callable[[Any, int], Pixels],
     ahead: int,
     threads: int,
-) -> Iterator[Tensor | Failed]:
+) -> Iterator[Pixels | Failed]:
     """`prepare(source, place)` for each source, in order, at most `ahead` of them in advance."""
     numbered = enumerate(sources)
-    waiting: deque[tuple[str, Future[Tensor]]] = deque()
+    waiting: deque[tuple[str, Future[Pixels]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         while True:
@@ -120,25 +126,32 @@ def prepared(
 
 
 def in_batches(
-    rows: Iterator[Tensor | Failed],
-    run: Callable[[Tensor], Tensor],
+    rows: Iterator[Pixels | Failed],
+    run: Callable[[Pixels], Tensor],
     batch_size: int,
     on_error: OnError,
 ) -> Iterator[Tensor | Failed]:
-    """`run` over stacked rows, `batch_size` at a time; one answer or `Failed` per row, in order."""
+    """`run` over joined pictures, `batch_size` at a time; one answer or `Failed` each, in order."""
     while True:
         chunk = list(_take(rows, batch_size, on_error))
         if not chunk:
             return
         pixels = [row for row in chunk if not isinstance(row, Failed)]
-        answers = iter(run(torch.stack(pixels)) if pixels else ())
+        answers = iter(run(joined(pixels)) if pixels else ())
         for row in chunk:
             yield row if isinstance(row, Failed) else next(answers)
 
 
+def joined(pictures: Sequence[Pixels]) -> Pixels:
+    """Batches of one as one batch; pictures in patches are padded to the longest."""
+    if isinstance(pictures[0], PatchBatch):
+        return join([picture for picture in pictures if isinstance(picture, PatchBatch)])
+    return torch.cat([picture for picture in pictures if not isinstance(picture, PatchBatch)])
+
+
 def _take(
-    rows: Iterator[Tensor | Failed], batch_size: int, on_error: OnError
-) -> Iterator[Tensor | Failed]:
+    rows: Iterator[Pixels | Failed], batch_size: int, on_error: OnError
+) -> Iterator[Pixels | Failed]:
     """Rows until `batch_size` of them are pictures, so that failures do not thin the batches."""
     pictures = 0
     # Failures alone may not grow without bound either: a folder of text files is a long one.

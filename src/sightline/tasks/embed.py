@@ -1,14 +1,14 @@
 """Pictures and sentences to unit vectors.
 
 What a vector is, by the role of the network: a dual encoder gives its projected embedding; an image
-encoder gives what its checkpoint pools (for ViT the class token after the final norm), divided by
-its length. Vectors of different models, or of a picture and a sentence of an image encoder, are
-not comparable.
+encoder gives what its checkpoint pools (for ViT the class token after the final norm), a text
+encoder likewise (for BERT as its config says), divided by its length. Vectors of different models
+are not comparable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from sightline.tasks.abilities import cannot
 from sightline.tasks.batching import (
     Failed,
     OnError,
+    Pixels,
     as_sources,
     as_texts,
     check_batching,
@@ -73,6 +75,29 @@ def embed_each(
     """One float32[D] (or `Failed`) per source, in order, while later ones are being decoded.
 
     Raises:
+        UnsupportedTaskError: the model sees no pictures.
+        ImageError: with `on_error="raise"`, a picture that cannot be read.
+    """
+    if model.system.role == "text encoder":
+        raise cannot(model, "embed", "look at pictures")
+    return encode_each(
+        model, sources, lambda pixels: _encode_pixels(model, pixels), batch_size, on_error
+    )
+
+
+def encode_each(
+    model: Model,
+    sources: Iterable[Any],
+    encode: Callable[[Pixels], Tensor],
+    batch_size: int = 32,
+    on_error: OnError = "raise",
+) -> Iterator[Tensor | Failed]:
+    """One row (or `Failed`) per source, in order, while later ones are being decoded.
+
+    Args:
+        encode: prepared pictures to one row each, on the CPU.
+
+    Raises:
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
     check_batching(batch_size, on_error)
@@ -82,7 +107,7 @@ def embed_each(
         ahead=2 * batch_size,
         threads=decoding_threads(model.device),
     )
-    return in_batches(rows, lambda pixels: _encode_pixels(model, pixels), batch_size, on_error)
+    return in_batches(rows, encode, batch_size, on_error)
 
 
 def embed_texts(model: Model, texts: Any) -> Tensor:
@@ -92,7 +117,8 @@ def embed_texts(model: Model, texts: Any) -> Tensor:
         UnsupportedTaskError: the model reads no text.
         InputError: something that is not a string.
     """
-    model.require_role("dual encoder", "similarity", "read text")
+    if model.system.role not in ("dual encoder", "text encoder"):
+        raise cannot(model, "similarity", "read text")
     listed = as_texts(texts)
     if not listed:
         return torch.empty(0, embedding_width(model))
@@ -100,10 +126,10 @@ def embed_texts(model: Model, texts: Any) -> Tensor:
 
 
 def embedding_width(model: Model) -> int:
-    """D, found by embedding one blank picture."""
-    return int(
-        _encode_pixels(model, _pixels(model, np.zeros((8, 8, 3), np.uint8), 0)[None]).size(1)
-    )
+    """D, found by embedding one blank picture, or one sentence where there are no pictures."""
+    if model.system.role == "text encoder":
+        return int(_encode_texts(model, ["a"]).size(1))
+    return int(_encode_pixels(model, _pixels(model, np.zeros((8, 8, 3), np.uint8), 0)).size(1))
 
 
 @contextmanager
@@ -120,18 +146,17 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _pixels(model: Model, source: Any, place: int) -> Tensor:
-    """One picture, read and prepared as the checkpoint wants it: float32[3, h, w]."""
+def _pixels(model: Model, source: Any, place: int) -> Pixels:
+    """One picture, read and prepared as the checkpoint wants it, as a batch of one."""
     from sightline.inputs.images import read_image
 
     named = isinstance(source, str) or hasattr(source, "__fspath__")
     picture = read_image(source, name=None if named else source_name(source, place))
-    pixels: Tensor = model.processor.images([picture])[0]
-    return pixels
+    return model.processor.images([picture])
 
 
-def _encode_pixels(model: Model, pixels: Tensor) -> Tensor:
-    """float32[B, 3, h, w] to unit float32[B, D] on the CPU, free of inference mode."""
+def _encode_pixels(model: Model, pixels: Pixels) -> Tensor:
+    """The processor's batch to unit float32[B, D] on the CPU, free of inference mode."""
     with evaluating(model.network):
         pixels = pixels.to(model.device)
         if model.system.role == "dual encoder":
@@ -145,9 +170,11 @@ def _encode_pixels(model: Model, pixels: Tensor) -> Tensor:
 def _encode_texts(model: Model, texts: Sequence[str]) -> Tensor:
     batch = model.processor.texts(list(texts))
     with evaluating(model.network):
-        vectors = model.network.encode_texts(
-            batch.ids.to(model.device), batch.mask.to(model.device)
-        )
+        ids, mask = batch.ids.to(model.device), batch.mask.to(model.device)
+        if model.system.role == "dual encoder":
+            vectors = model.network.encode_texts(ids, mask)
+        else:
+            vectors = model.network(ids, mask).pooled
         unit = normalize(vectors.float(), dim=-1)
     return _plain(unit)
 

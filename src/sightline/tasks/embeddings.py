@@ -168,7 +168,9 @@ def of_texts(model: Model, texts: Iterable[str], ids: Sequence[str] | None = Non
 
 
 def probe(model: Model) -> Tensor:
-    """float32[P, D]: embeddings of a drawn picture, then of a sentence if the model reads any."""
+    """float32[P, D]: embeddings of a drawn picture and of a sentence, whatever the model takes."""
+    if model.system.role == "text encoder":
+        return embed_texts(model, PROBE_TEXT)
     row, column = np.mgrid[0:72, 0:96]
     picture = np.stack([row * 3, column * 2, (row // 8 + column // 8) % 2 * 255], axis=-1)
     vectors = embed_images(model, picture.astype(np.uint8))
