@@ -1,0 +1,184 @@
+"""One step of a run, or one answer, on pictures without content: what `plan` counts the memory of.
+
+The same code runs with tensors that have no memory, to predict, and with real ones, to measure. It
+takes the losses and the step of `sightline train`, so that prediction and run cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
+from sightline.core.interfaces import System
+from sightline.inputs.naflex import NaFlexSpec
+from sightline.nn.attention import Attention
+from sightline.nn.linear import Linear
+from sightline.nn.precision import lower
+from sightline.recipes.dual_encoder import PairBatch, pair_loss
+from sightline.training.accumulation import Step, backward, cached_contrastive
+from sightline.training.memory import checkpointed_blocks
+
+INFERENCE = "none"
+KINDS = ("full", "lora", "locked")
+"""What learns: everything; low-rank additions to queries and values (Hu et al. 2021,
+arXiv:2106.09685, section 4.2); everything but the image tower (Zhai et al. 2022, arXiv:2111.07991).
+"""
+
+Mark = Callable[[str], AbstractContextManager[object]]
+"""Says which part of the plan what is allocated within the block belongs to."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed."""
+
+    system: System
+    config: Any
+    kind: str = INFERENCE
+    dtype: torch.dtype = torch.float32
+    """Of the products. Inference holds linear weights in it; training keeps them in float32 and
+    lowers the products by autocast."""
+    accumulate: int = 1
+    """Micro-batches of a step."""
+    rank: int = 8
+    """Of the low-rank additions."""
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in (INFERENCE, *KINDS):
+            raise ConfigError(unknown_name("kind of training", self.kind, (INFERENCE, *KINDS)))
+        if min(self.accumulate, self.rank) < 1:
+            raise ConfigError(
+                f"accumulate {self.accumulate} and rank {self.rank} are numbers from 1 on"
+            )
+        if self.kind == "locked" and self.system.role != "dual encoder":
+            raise UnsupportedTaskError(
+                f"{self.system.name} is one tower, and locked training keeps one of two as it is: "
+                "use full or lora, or a dual encoder such as clip:B/32"
+            )
+
+    @property
+    def trains(self) -> bool:
+        return self.kind != INFERENCE
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer plus x A^T B^T, with A of `rank` rows; B starts at 0."""
+
+    def __init__(self, base: Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.down = Linear(base.in_features, rank, bias=False)
+        self.up = Linear(rank, base.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+def build(work: Work) -> nn.Module:
+    """The network on the default device, with what learns marked as such."""
+    network = work.system.build(work.config)
+    if not work.trains:
+        return lower(network, work.dtype).eval().requires_grad_(False)
+    if work.kind == "lora":
+        network.requires_grad_(False)
+        for attention in [m for m in network.modules() if isinstance(m, Attention)]:
+            for name in ("q", "v"):
+                setattr(attention, name, LowRank(getattr(attention, name), work.rank))
+        if not any(p.requires_grad for p in network.parameters()):
+            raise UnsupportedTaskError(
+                f"{work.system.name} has no attention with queries and values for lora: use full"
+            )
+    if work.kind == "locked":
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not name.startswith("image"))
+    return network.train()
+
+
+def empty_batch(work: Work, size: int) -> PairBatch:
+    """Pictures and sentences of the longest length, on the default device, all zeros."""
+    words = getattr(work.config, "text", work.config)
+    length = 1 if work.system.text is None else words.context_length
+    ids = torch.zeros(size, length, dtype=torch.int64)
+    mask = torch.ones(size, length, dtype=torch.bool)
+    labels = torch.zeros(size, dtype=torch.int64)
+    return PairBatch(_pictures(work, size), ids, mask, labels)
+
+
+def _pictures(work: Work, size: int) -> Tensor:
+    spec = work.system.preprocessing(work.config)
+    if spec is None:
+        return torch.zeros(size, 0)
+    if isinstance(spec, NaFlexSpec):
+        raise UnsupportedTaskError(
+            f"{work.system.name} takes pictures of mixed sizes, whose memory is not planned yet: "
+            "name a model of one picture size, such as siglip:2-B/16-256"
+        )
+    return torch.zeros(size, 3, spec.height, spec.width)
+
+
+def answer(work: Work, network: Any, batch: PairBatch, mark: Mark) -> None:
+    """One batch forward, pictures and sentences one after the other."""
+    with torch.no_grad(), mark("activations"):
+        if work.system.role == "dual encoder":
+            embeddings = network.encode_images(batch.pixels)
+            del embeddings
+            network.encode_texts(batch.ids, batch.mask)
+        else:
+            _alone(work, network, batch)
+
+
+def learn(work: Work, network: nn.Module, batches: list[PairBatch], mark: Mark) -> None:
+    """Forward and backward of one optimiser step over its micro-batches."""
+    device = batches[0].ids.device.type
+    lowered = work.dtype != torch.float32
+    autocast = torch.autocast(device, work.dtype) if lowered else nullcontext()
+    with checkpointed_blocks(network, work.activation_checkpointing), autocast:
+        _step(work, mark)(network, batches)
+
+
+def _step(work: Work, mark: Mark) -> Step:
+    if work.system.role != "dual encoder":
+        return lambda network, batches: _alone_backward(work, network, batches, mark)
+    whole = pair_loss("sigmoid" if work.system.score == "sigmoid" else "softmax")
+
+    def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, ...]:
+        with mark("activations"):
+            scores = network(batch.pixels, batch.ids, batch.mask)
+        return scores.image_embeddings, scores.text_embeddings, batch.labels
+
+    def loss(network: nn.Module, embeddings: tuple[Tensor, ...]) -> Tensor:
+        with mark("loss"):
+            return whole(network, embeddings)
+
+    return cached_contrastive(embed, loss)
+
+
+def _alone_backward(work: Work, network: Any, batches: list[PairBatch], mark: Mark) -> Any:
+    """An encoder without a partner: any loss of its vectors is small beside the network."""
+    for batch in batches:
+        with mark("activations"):
+            vectors = _alone(work, network, batch)
+        with mark("loss"):
+            loss = vectors.float().square().mean()
+        backward(loss)
+        del vectors, loss
+
+
+def _alone(work: Work, network: Any, batch: PairBatch) -> Tensor:
+    if work.system.role == "text encoder":
+        return network(batch.ids, batch.mask).pooled
+    return network(batch.pixels).pooled
+
+
+def optimiser(network: nn.Module) -> torch.optim.AdamW:
+    """AdamW over what learns, as the loop makes it."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learning, lr=1e-5, fused=learning[0].device.type in ("cpu", "cuda"))
