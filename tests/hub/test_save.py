@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sightline.core.errors import ConfigError
+from sightline.core.interfaces import PatchBatch
 from sightline.hub import save as saving
 from sightline.hub.load import load_checkpoint
 from sightline.hub.save import save_checkpoint
@@ -65,7 +66,11 @@ def test_what_is_saved_here_loads_in_transformers_and_agrees(name: str, tmp_path
             assert close(ours.network(words.ids, words.mask).pooled, theirs.pooler_output)
             return
         mask = {"attention_mask": words.mask.long()} if name == "vision_text" else {}
-        theirs = reference(input_ids=ids, pixel_values=pixels, **mask)
+        pictures = {"pixel_values": pixels}
+        if isinstance(pixels, PatchBatch):
+            pictures = {"pixel_values": pixels.patches, "pixel_attention_mask": pixels.mask.int(),
+                        "spatial_shapes": pixels.grids}  # fmt: skip
+        theirs = reference(input_ids=ids, **pictures, **mask)
         assert close(ours.network(pixels, words.ids, words.mask).logits, theirs.logits_per_image)
 
 

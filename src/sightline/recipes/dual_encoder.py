@@ -104,6 +104,10 @@ class DualEncoderRecipe:
     """Share of each picture's patches that a training step leaves out (FLIP)."""
     label_smoothing: float = 0.0
     """Share of the softmax targets that is spread over the batch."""
+    shared_matches: bool = False
+    """Whether pictures of one class, and those with equal captions, match each other's sentences in
+    the sigmoid loss. The paper's takes them for mismatches, which hurts where captions repeat; for
+    the softmax the same is objective=unicl."""
     loss_chunk: int | None = None
     """Columns of the matrix of all pairs that exist at once; None computes it whole."""
     exchange: str = "gather"
@@ -259,6 +263,7 @@ def contrastive_step(
     label_smoothing: float = 0.0,
     chunk: int | None = None,
     exchange: str = "gather",
+    shared_matches: bool = False,
 ) -> Step:
     """Forward and backward over all pairs of a batch, however many micro-batches it comes in.
 
@@ -268,13 +273,15 @@ def contrastive_step(
         label_smoothing: for the softmax loss, see `objectives.contrastive`.
         chunk: columns of the matrix of all pairs that exist at once.
         exchange: one of `EXCHANGES`.
+        shared_matches: for the sigmoid loss, whether equal labels are matches.
     """
+    loss = pair_loss(objective, label_smoothing, chunk, exchange, shared_matches)
 
     def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, ...]:
         scores = network(batch.pixels, batch.ids, batch.mask)
         return scores.image_embeddings, scores.text_embeddings, batch.labels
 
-    inner = cached_contrastive(embed, pair_loss(objective, label_smoothing, chunk, exchange))
+    inner = cached_contrastive(embed, loss)
 
     def step(network: nn.Module, batches: list[PairBatch]) -> StepResult:
         if largest_scale is not None:
@@ -291,17 +298,23 @@ def pair_loss(
     label_smoothing: float = 0.0,
     chunk: int | None = None,
     exchange: str = "gather",
+    shared_matches: bool = False,
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], Tensor]:
     """The loss of a batch's embeddings and labels, with the network's own scale and bias.
 
     UniCL's two directions are averaged, so that a learning rate means the same as for CLIP.
 
     Raises:
-        ConfigError: label smoothing where nothing is chosen, or a chunk below 1.
+        ConfigError: a setting that the objective does not have, or a chunk below 1.
     """
     check_chunk(chunk)
     if label_smoothing and objective != "softmax":
         raise ConfigError(f"label_smoothing is for the softmax objective: use 0 with {objective}")
+    if shared_matches and objective != "sigmoid":
+        raise ConfigError(
+            f"shared_matches is for the sigmoid objective: use no with {objective} (unicl is the "
+            "softmax with labels)"
+        )
 
     def loss(network: nn.Module, embeddings: tuple[Tensor, ...]) -> Tensor:
         image, text, *labels = embeddings
@@ -320,7 +333,13 @@ def pair_loss(
             return softmax_contrastive(
                 image, text, scale, label_smoothing=label_smoothing, chunk=chunk, **everywhere
             )
-        return sigmoid_contrastive(image, text, scale, bias, chunk=chunk, **everywhere)
+        matches = None
+        if shared_matches:
+            (own,) = labels
+            matches = own[:, None] == distributed.all_gather_with_grad(own)
+        return sigmoid_contrastive(
+            image, text, scale, bias, matches=matches, chunk=chunk, **everywhere
+        )
 
     return loss
 

@@ -119,6 +119,7 @@ def train_dual_encoder(
             recipe.label_smoothing,
             recipe.loss_chunk,
             recipe.exchange,
+            recipe.shared_matches,
         ),
         steps=steps,
         stage=dual_encoder_stage(recipe, steps, start.network),
