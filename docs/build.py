@@ -329,8 +329,8 @@ def verified(checkpoints: Sequence[Entry]) -> list[str]:
         *(f"For the checkpoints above: {line}." for line in said),
         "Parity means: the reference library saves a small network whose every parameter is drawn "
         "at random, this library loads it, and outputs, intermediate states and gradients agree "
-        "within 1e-5 in float32; then the same way back. The tests, and the mistakes that they must "
-        "catch, are in `tests/models`.",
+        "within 1e-5 in float32; then the same way back. The tests, and the mistakes that they "
+        "must catch, are in `tests/models`.",
     ]
 
 

@@ -18,6 +18,7 @@ from sightline.recipes.run import train_dual_encoder
 PROMISED = {
     "test kind": 0.95,
     "test phrase": 0.90,
+    "pairs phrase": 0.80,
     "image to text": 0.70,
     "text to image": 0.70,
 }
@@ -32,11 +33,6 @@ def test_the_card_of_the_bundled_model_keeps_the_promise(card):
     scores = {name: card["scores"][name]["value"] for name in PROMISED}
     assert {n: s for n, s in scores.items() if s < PROMISED[n]} == {}
     assert all(card["scores"][name]["n"] >= 1000 for name in PROMISED)
-
-
-@pytest.mark.xfail(strict=True, reason="0.78 of the promised 0.80 is reached so far: see the card")
-def test_pairs_that_no_training_picture_showed_are_named(card):
-    assert card["scores"]["pairs phrase"]["value"] >= 0.80
 
 
 def test_the_card_speaks_of_this_park(card):

@@ -66,6 +66,8 @@ def _score(metric: Metric) -> dict[str, Any]:
 def _history(checkpoint: Path) -> dict[str, Any]:
     """Command, settings, time and steps of the run, from its own files."""
     settings = json.loads((checkpoint / "recipe.json").read_text(encoding="utf-8"))
+    if settings.get("init"):  # a folder that only the trainer has; the note says what was in it
+        settings["init"] = "an earlier run"
     state = json.loads((checkpoint / "training" / "state.json").read_text(encoding="utf-8"))
     seen = state["state"]["run"]
     return {

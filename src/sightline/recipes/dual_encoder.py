@@ -75,7 +75,7 @@ class DualEncoderRecipe:
     objective: str | None = None
     """"softmax", "sigmoid" or "unicl" (pictures of one class are all true of its texts); None takes
     the system's own."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Pictures of all processes together."""
     accumulate: int = 1
     """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
