@@ -129,7 +129,7 @@ def test_train_lists_and_shows(run: Run) -> None:
     settings = {s["name"]: s for s in shown.json["settings"]}
     assert settings["lr"]["value"] == 0.5 and settings["autocast"]["value"] == "bfloat16"
     assert settings["warmup"]["meaning"] == "Share of the steps."
-    assert "Different scenes" in run("train", "park-siglip", "--show").out
+    assert "Weight of the per-patch losses" in run("train", "park-siglip", "--show").out
 
 
 def test_train_writes_a_model_that_the_other_commands_take(

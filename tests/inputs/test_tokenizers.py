@@ -144,7 +144,7 @@ def expected(tokenizer, texts, spec, **options):
         # The reference warns when a text ends in the end token.
         warnings.filterwarnings("ignore", "This sequence already has")
         batch = tokenizer(texts, padding=spec.padding, max_length=spec.max_length, truncation=True,
-                          return_tensors="pt", **options)  # fmt: skip
+                          return_tensors="pt", return_attention_mask=True, **options)  # fmt: skip
     return batch["input_ids"], batch.get("attention_mask")
 
 

@@ -168,7 +168,7 @@ def _contenders(folder: Path) -> tuple[dict[str, Pass], tuple[str, ...]]:
         LIMIT: lambda: sum(1 for data in held if len(read_image(data))),
     }
     try:
-        import webdataset  # type: ignore[import-untyped]
+        import webdataset
     except ModuleNotFoundError:
         return contenders, ("webdataset",)
     names = [str(path) for path in sorted(folder.glob("*.tar"))]
