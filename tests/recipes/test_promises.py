@@ -85,7 +85,7 @@ def test_shuffled_captions_teach_nothing(digits, tmp_path):
 
 @pytest.mark.slow
 def test_captions_of_parks_teach_and_shuffled_ones_do_not(tmp_path):
-    base = DualEncoderRecipe(data="park", steps=250, eval_limit=500, eval_every=250)
+    base = DualEncoderRecipe(system="clip", data="park", steps=330, eval_limit=500, eval_every=330)
     true = train_dual_encoder(base, tmp_path / "true")
     false = train_dual_encoder(
         replace(base, data=str(_written(tmp_path)), shuffle_captions=True), tmp_path / "false"

@@ -100,18 +100,19 @@ def processes(device: str = "auto") -> Iterator[None]:
     uses_cuda = _choose_gpu(device)
     with _interfaces(place):
         store = _meet(place)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if uses_cuda else "gloo",
-            store=_under("torch", store),
-            rank=place.rank,
-            world_size=place.size,
-            timeout=PATIENCE,
-        )
         try:
-            with _failures_told(store, place):
+            with _failures_told(store, place):  # another may fail while this one still joins
+                dist.init_process_group(
+                    "cpu:gloo,cuda:nccl" if uses_cuda else "gloo",
+                    store=_under("torch", store),
+                    rank=place.rank,
+                    world_size=place.size,
+                    timeout=PATIENCE,
+                )
                 yield
         finally:
-            dist.destroy_process_group()
+            if joined():
+                dist.destroy_process_group()
 
 
 def is_loopback(host: str) -> bool:

@@ -82,7 +82,9 @@ def refuse_not_finite(loss: float, norm: float, step: int, stage: str, root: Pat
 
 
 def is_better(score: str, scores: Mapping[str, float], best: float | None) -> bool:
-    """Whether the score of that name beats the best one; a leading "-" means lower is better.
+    """Whether the score of that name is at least the best one; "-" before it: lower is better.
+
+    Of equal scores the later one wins: it has learned longer, and on few pictures ties are common.
 
     Raises:
         ConfigError: there is no score of that name.
@@ -93,7 +95,7 @@ def is_better(score: str, scores: Mapping[str, float], best: float | None) -> bo
     if not math.isfinite(scores[name]):
         return False
     sign = -1 if score.startswith("-") else 1
-    return best is None or sign * scores[name] > sign * best
+    return best is None or sign * scores[name] >= sign * best
 
 
 def join_tensors(
