@@ -102,8 +102,11 @@ def test_every_output_and_every_stage_agree_with_openais_code(reference, ours):
 
 
 def test_gradients_agree_with_openais_code(reference, ours):
+    # In float64, so that only the reference's own rounding counts: it is 0.4 of the limit for a
+    # convolution's weight, and what float32 adds here differs from one processor to the next.
+    ours.double()
     weights = torch.linspace(-1, 1, 6).reshape(2, 3)
-    (ours(reference.pixels, reference.ids).logits * weights).sum().backward()
+    (ours(reference.pixels.double(), reference.ids).logits * weights).sum().backward()
     state = {name: p.grad for name, p in ours.named_parameters()}
     written = SYSTEM.write_state(state)
     expected = reference.part("grad/")
