@@ -46,6 +46,7 @@ class Attention(nn.Module):
             offset: added to the scaled products before the softmax, such as a relative position
                 bias; it may learn.
         """
+        x = x.to(self.q.weight.dtype)  # once, where each projection would do it again
         context = x if context is None else context
         q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N L K]
         k = self.k(context).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N S K]

@@ -78,6 +78,11 @@ class LowRank(nn.Module):
         self.up = Linear(rank, base.out_features, bias=False)
         nn.init.zeros_(self.up.weight)
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen one, whose type the input takes."""
+        return self.base.weight
+
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.up(self.down(x))
 
