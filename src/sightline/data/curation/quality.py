@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.captions_alike import normalised
-from sightline.data.duplicates import Duplicates
-from sightline.data.fingerprints import FLAT_CONTRAST, Fingerprints
+from sightline.data.curation.captions_alike import normalised
+from sightline.data.curation.duplicates import Duplicates
+from sightline.data.curation.fingerprints import FLAT_CONTRAST, Fingerprints
 from sightline.data.inspect import quantiles
 from sightline.data.records import Dataset, DatasetReport, Record
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.matching import Evidence, Thresholds, check_methods, matches
+from sightline.data.curation.matching import Evidence, Thresholds, check_methods, matches
 
 DOCUMENT_FORMAT = "sightline.leaks"
 DOCUMENT_VERSION = 1

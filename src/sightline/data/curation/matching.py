@@ -32,11 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.data.captions_alike import caption_keys, collect, similar_texts
-from sightline.data.clusters import similar_pairs
-from sightline.data.fingerprints import FLAT_CONTRAST, THUMB_SIDE, Fingerprints
-from sightline.data.groups import equal_across, equal_rows, smallest_owner
-from sightline.data.hamming import Known, Pairs, near_pairs
+from sightline.data.curation.captions_alike import caption_keys, collect, similar_texts
+from sightline.data.curation.clusters import similar_pairs
+from sightline.data.curation.fingerprints import FLAT_CONTRAST, THUMB_SIDE, Fingerprints
+from sightline.data.curation.groups import equal_across, equal_rows, smallest_owner
+from sightline.data.curation.hamming import Known, Pairs, near_pairs
 
 PICTURE_METHODS = ("bytes", "pixels", "dhash", "dhash256", "mirror")
 METHODS = (*PICTURE_METHODS, "embedding", "captions", "similar-captions")

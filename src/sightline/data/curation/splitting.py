@@ -16,7 +16,7 @@ from itertools import accumulate
 import numpy as np
 
 from sightline.core.errors import ConfigError, DataError
-from sightline.data.groups import DisjointSets
+from sightline.data.curation.groups import DisjointSets
 from sightline.data.records import Record, split_name
 
 REST = "rest"

@@ -1,7 +1,7 @@
 """Groups of records that are the same picture, and the one of each that stays.
 
-What matches is said in `sightline.data.matching`. Matches chain: where A is like B and B like C,
-all three are one group, also if A and C alone would not match.
+What matches is said in `sightline.data.curation.matching`. Matches chain: where A is like B and B
+like C, all three are one group, also if A and C alone would not match.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.data.groups import DisjointSets
-from sightline.data.matching import Evidence, Thresholds, check_methods, matches
+from sightline.data.curation.groups import DisjointSets
+from sightline.data.curation.matching import Evidence, Thresholds, check_methods, matches
 
 DOCUMENT_FORMAT = "sightline.duplicates"
 DOCUMENT_VERSION = 1

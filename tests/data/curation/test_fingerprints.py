@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import laplace
 
 from sightline.core.errors import ImageError
-from sightline.data.fingerprints import (
+from sightline.data.curation.fingerprints import (
     difference_hash,
     fingerprint,
     joined,
@@ -16,7 +16,7 @@ from sightline.data.fingerprints import (
     picture_bytes,
 )
 from sightline.data.records import Dataset, Record
-from tests.data.copies import png, prints, scenes
+from tests.data.curation.copies import png, prints, scenes
 
 
 def by_hand(image, side):
@@ -125,7 +125,7 @@ def test_a_folder_or_a_pipe_is_not_opened_for_hashing(tmp_path):
 def test_order_does_not_depend_on_threads(monkeypatch):
     images = scenes(40)
     one = prints(images)
-    monkeypatch.setattr("sightline.data.fingerprints.available_cores", lambda: 4)
+    monkeypatch.setattr("sightline.data.curation.fingerprints.available_cores", lambda: 4)
     np.testing.assert_array_equal(one.pixels, prints(images).pixels)
 
 

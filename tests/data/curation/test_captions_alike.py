@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sightline.data.captions_alike import (
+from sightline.data.curation.captions_alike import (
     caption_keys,
     collect,
     jaccard_index,

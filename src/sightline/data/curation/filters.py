@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.errors import ConfigError, DataError, SightlineError
-from sightline.data.clusters import kmeans, nearest_centroid
-from sightline.data.language import language_of
-from sightline.data.picture_size import Size, picture_size
+from sightline.data.curation.clusters import kmeans, nearest_centroid
+from sightline.data.curation.language import language_of
+from sightline.data.curation.picture_size import Size, picture_size
 from sightline.data.records import Dataset, Record
 
 DOCUMENT_FORMAT = "sightline.filtered"
@@ -159,7 +159,7 @@ def language(wanted: str = "en", detect: LanguageOf = language_of) -> CaptionRul
     Args:
         wanted: what `detect` must say.
         detect: a caption, its line ends made blanks, to a language code; by default the guess of
-            `sightline.data.language`.
+            `sightline.data.curation.language`.
     """
     return CaptionRule(f"language {wanted}", lambda text: detect(text.replace("\n", " ")) == wanted)
 

@@ -57,7 +57,7 @@ def is_english(text: str) -> bool:
 @cache
 def _lists() -> Mapping[str, Mapping[str, str]]:
     """ "words" and "letters", to language, to those that speak for it."""
-    text = files("sightline.data").joinpath("small_words.json").read_text(encoding="utf-8")
+    text = files("sightline.data.curation").joinpath("small_words.json").read_text(encoding="utf-8")
     lists: Mapping[str, Mapping[str, str]] = json.loads(text)
     return lists
 

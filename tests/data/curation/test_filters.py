@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.core.errors import ConfigError, DataError
-from sightline.data import filters
-from sightline.data.filters import (
+from sightline.data.curation import filters
+from sightline.data.curation.filters import (
     datacomp_basic,
     fasttext_tokens,
     filter_records,
@@ -25,9 +25,9 @@ from sightline.data.filters import (
     score_at_least,
     score_fraction,
 )
-from sightline.data.picture_size import Size, original_size, picture_size
+from sightline.data.curation.picture_size import Size, original_size, picture_size
 from sightline.data.records import Dataset, Record
-from tests.data.copies import png
+from tests.data.curation.copies import png
 
 BLANK = np.zeros((300, 300, 3), np.uint8)
 
@@ -182,7 +182,7 @@ def test_a_size_comes_from_the_header_alone(tmp_path):
 
 
 def test_a_format_that_only_our_reader_knows_has_a_size(monkeypatch):
-    monkeypatch.setattr("sightline.data.picture_size._FORMATS", ("JPEG",))
+    monkeypatch.setattr("sightline.data.curation.picture_size._FORMATS", ("JPEG",))
     assert picture_size(png(Image.new("RGB", (30, 20)))) == (30, 20)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.data import park
-from sightline.data.language import is_english, language_of
+from sightline.data.curation.language import is_english, language_of
 
 # Written for this test, after the lists of words.
 SENTENCES = json.loads(Path(__file__).with_name("sentences.json").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.groups import DisjointSets, row_kinds
+from sightline.data.curation.groups import DisjointSets, row_kinds
 
 RUN = 5
 """Characters in a run."""

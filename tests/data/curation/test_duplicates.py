@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from sightline.core.errors import ConfigError
-from sightline.data.duplicates import find_duplicates
-from sightline.data.fingerprints import fingerprint, joined
-from sightline.data.leaks import find_leaks
-from sightline.data.matching import METHODS, Evidence, Thresholds, alike
+from sightline.data.curation.duplicates import find_duplicates
+from sightline.data.curation.fingerprints import fingerprint, joined
+from sightline.data.curation.leaks import find_leaks
+from sightline.data.curation.matching import METHODS, Evidence, Thresholds, alike
 from sightline.data.records import Dataset, Record
-from tests.data.copies import COPIES, png, prints, recoloured, scenes
+from tests.data.curation.copies import COPIES, png, prints, recoloured, scenes
 
 COUNT = 150
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import ConfigError, DataError
+from sightline.data.curation.splitting import Share, group_values, parse_parts, split_records
 from sightline.data.records import Record
-from sightline.data.splitting import Share, group_values, parse_parts, split_records
 
 THREE = parse_parts("train=0.8,val=0.1,test=0.1")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from sightline.data.duplicates import find_duplicates
-from sightline.data.fingerprints import fingerprint
-from sightline.data.matching import Evidence
-from sightline.data.quality import (
+from sightline.data.curation.duplicates import find_duplicates
+from sightline.data.curation.fingerprints import fingerprint
+from sightline.data.curation.matching import Evidence
+from sightline.data.curation.quality import (
     caption_diversity,
     embedding_spread,
     examine,
@@ -18,7 +18,7 @@ from sightline.data.quality import (
     licence_counts,
 )
 from sightline.data.records import Dataset, Record
-from tests.data.copies import jpeg, scenes
+from tests.data.curation.copies import jpeg, scenes
 
 
 def said(*captions, label=None, **extra):

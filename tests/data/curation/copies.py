@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.data import park
-from sightline.data.fingerprints import Fingerprints, fingerprint
+from sightline.data.curation.fingerprints import Fingerprints, fingerprint
 from sightline.data.records import Dataset, Record
 
 

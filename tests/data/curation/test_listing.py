@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import DataError
+from sightline.data.curation.listing import uid_array, write_listing, write_uids
 from sightline.data.formats import open_dataset
-from sightline.data.listing import uid_array, write_listing, write_uids
 from sightline.data.records import Record
-from tests.data.copies import png, scenes
+from tests.data.curation.copies import png, scenes
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import ConfigError
-from sightline.data import hamming
-from sightline.data.groups import DisjointSets, equal_across, equal_rows
-from sightline.data.hamming import distances, near_pairs, probes
+from sightline.data.curation import hamming
+from sightline.data.curation.groups import DisjointSets, equal_across, equal_rows
+from sightline.data.curation.hamming import distances, near_pairs, probes
 
 
 def hashes(seed, count, width, flips):

@@ -6,8 +6,13 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
 from sightline.core.errors import ConfigError, DataError
-from sightline.data import clusters
-from sightline.data.clusters import checked_vectors, kmeans, nearest_centroid, similar_pairs
+from sightline.data.curation import clusters
+from sightline.data.curation.clusters import (
+    checked_vectors,
+    kmeans,
+    nearest_centroid,
+    similar_pairs,
+)
 
 
 def unit(rows):
