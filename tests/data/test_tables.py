@@ -10,10 +10,10 @@ from PIL import Image
 
 from sightline.core import lazy
 from sightline.core.errors import DataError, ImageError, MissingDependencyError
-from sightline.data import parquet as parquet_module
 from sightline.data.formats import open_dataset
+from sightline.data.shards import parquet as parquet_module
 from sightline.inputs.images import read_image
-from tests.data.shard_files import captioned, encoded, write_tar
+from tests.data.shards.shard_files import captioned, encoded, write_tar
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

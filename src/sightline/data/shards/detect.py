@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightline.core.errors import DataError
-from sightline.data.img2dataset import is_img2dataset
-from sightline.data.shards import is_pattern, shard_files
-from sightline.data.webdataset import looks_like_samples
+from sightline.data.shards.files import is_pattern, shard_files
+from sightline.data.shards.img2dataset import is_img2dataset
+from sightline.data.shards.webdataset import looks_like_samples
 from sightline.inputs.folders import shown_name
 
 SHARD_FORMATS = ("webdataset", "parquet", "arrow", "img2dataset")

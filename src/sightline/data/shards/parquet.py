@@ -5,7 +5,8 @@ is opened, and read a row group at a time. A table that names files (`file_name`
 pictures like any other. Needs pyarrow, which the extra `datasets` brings.
 
 Parquet is compressed in row groups, so pictures drawn at random cost a row group each once the
-groups do not fit `CACHED_BYTES`: read in windows (`sightline.data.windows`), or convert to tars.
+groups do not fit `CACHED_BYTES`: read in windows (`sightline.data.shards.windows`), or convert to
+tars.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sightline.core.errors import DataError, ImageError
 from sightline.core.lazy import require
 from sightline.data.columns import Reading, Row, assemble, find_columns, row_from
 from sightline.data.records import Record, split_name
-from sightline.data.shards import Damage, refuse_address, shard_files, split_in
+from sightline.data.shards.files import Damage, refuse_address, shard_files, split_in
 from sightline.inputs.folders import shown_name
 from sightline.inputs.limits import MAX_BYTES
 

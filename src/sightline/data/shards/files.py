@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sightline.core.errors import DataError, ImageError
 from sightline.core.files import atomic_file
 from sightline.data.records import SPLIT_NAMES, split_name
-from sightline.data.tar import Member, TarDamageError, is_unsafe, members
+from sightline.data.shards.tar import Member, TarDamageError, is_unsafe, members
 from sightline.inputs.folders import nearest_files, shown_name
 from sightline.inputs.limits import MAX_BYTES
 

@@ -19,8 +19,8 @@ from sightline.core.errors import DataError
 from sightline.data.columns import Reading
 from sightline.data.folders import read_side_cars
 from sightline.data.lines import read_document
-from sightline.data.parquet import read_parquet
-from sightline.data.webdataset import read_webdataset
+from sightline.data.shards.parquet import read_parquet
+from sightline.data.shards.webdataset import read_webdataset
 from sightline.inputs.folders import shown_name
 
 _STATS = re.compile(r"(\d+)_stats\.json")

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from sightline.core.errors import ConfigError, DataError, ImageError
-from sightline.data import shards as shards_module
 from sightline.data.formats import open_dataset
 from sightline.data.loader import Loader
-from sightline.data.shards import expand_braces, index_tar, key_and_suffix, shard_files
+from sightline.data.shards import files as shards_module
+from sightline.data.shards.files import expand_braces, index_tar, key_and_suffix, shard_files
+from sightline.data.shards.webdataset import open_shards
+from sightline.data.shards.windows import InWindows, window_order
 from sightline.data.shares import Share
-from sightline.data.webdataset import open_shards
-from sightline.data.windows import InWindows, window_order
 from sightline.inputs.images import read_image
-from tests.data.shard_files import captioned, encoded, write_tar
+from tests.data.shards.shard_files import captioned, encoded, write_tar
 
 
 @pytest.fixture

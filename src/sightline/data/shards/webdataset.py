@@ -24,7 +24,7 @@ import numpy as np
 from sightline.core.errors import DataError, ImageError
 from sightline.data.columns import Reading, find_columns, row_from
 from sightline.data.records import Record, split_name
-from sightline.data.shards import (
+from sightline.data.shards.files import (
     Damage,
     Shard,
     StoredRange,
@@ -34,7 +34,7 @@ from sightline.data.shards import (
     refuse_address,
     shard_files,
 )
-from sightline.data.tar import TarDamageError, members
+from sightline.data.shards.tar import TarDamageError, members
 from sightline.inputs.folders import IMAGE_SUFFIXES, shown_name
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.data.tar import TarDamageError, is_unsafe, members
-from tests.data.shard_files import write_tar
+from sightline.data.shards.tar import TarDamageError, is_unsafe, members
+from tests.data.shards.shard_files import write_tar
 
 
 def found(data: bytes):
