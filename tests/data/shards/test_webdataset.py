@@ -13,8 +13,9 @@ from PIL import Image
 from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.data.formats import open_dataset
 from sightline.data.loader import Loader
-from sightline.data.shards import files as shards_module
-from sightline.data.shards.files import expand_braces, index_tar, key_and_suffix, shard_files
+from sightline.data.shards import ranges, tar_index
+from sightline.data.shards.files import expand_braces, shard_files
+from sightline.data.shards.tar_index import index_tar, key_and_suffix
 from sightline.data.shards.webdataset import open_shards
 from sightline.data.shards.windows import InWindows, window_order
 from sightline.data.shares import Share
@@ -245,7 +246,7 @@ def test_a_bomb_is_refused_by_the_decoder_and_named(tmp_path):
 
 def test_a_tar_that_changes_afterwards_is_noticed(three):
     records = open_shards(three)
-    shards_module._handle.cache_clear()
+    ranges._handle.cache_clear()
     write_tar(three / "set-000.tar", captioned(50, 5))
     os.utime(three / "set-000.tar", ns=(1, 1))
     with pytest.raises(ImageError, match=r"set-000.tar has changed since it was opened"):
@@ -254,7 +255,7 @@ def test_a_tar_that_changes_afterwards_is_noticed(three):
 
 def test_a_tar_that_is_gone_is_an_unreadable_picture(three):
     records = open_shards(three)
-    shards_module._handle.cache_clear()
+    ranges._handle.cache_clear()
     (three / "set-001.tar").unlink()
     with pytest.raises(ImageError, match=r"set-001.tar: cannot be read"):
         read(records[5])
@@ -265,7 +266,7 @@ def test_a_tar_that_is_gone_is_an_unreadable_picture(three):
 
 def test_the_index_is_kept_and_used_until_the_tar_changes(three, tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shards_module, "CACHED_FROM_BYTES", 1)
+    monkeypatch.setattr(tar_index, "CACHED_FROM_BYTES", 1)
     path = three / "set-002.tar"
     first = index_tar(path)
     (kept,) = (tmp_path / "cache/tar-indexes").iterdir()
@@ -274,7 +275,7 @@ def test_the_index_is_kept_and_used_until_the_tar_changes(three, tmp_path, monke
         raise AssertionError("scanned again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shards_module, "_scan", no_scan)
+        patched.setattr(tar_index, "_scan", no_scan)
         again = index_tar(path)
     assert (again.keys, again.suffixes) == (first.keys, first.suffixes)
     for name in ("first", "offsets", "sizes", "kinds"):
@@ -291,11 +292,11 @@ def test_the_index_is_kept_and_used_until_the_tar_changes(three, tmp_path, monke
 
 def test_a_foreign_index_that_does_not_fit_is_not_trusted(three, tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shards_module, "CACHED_FROM_BYTES", 1)
+    monkeypatch.setattr(tar_index, "CACHED_FROM_BYTES", 1)
     path = three / "set-000.tar"
     index = index_tar(path)
     index.offsets[0] = 10**12
-    shards_module._write_cached(index)
+    tar_index._write_cached(index)
     assert index_tar(path).offsets[0] < path.stat().st_size
 
 
@@ -404,7 +405,7 @@ def test_many_shards_need_few_open_files(tmp_path):
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert [read(r) for r in records] == list(range(80))
     if before:
-        assert len(os.listdir("/proc/self/fd")) <= before + shards_module.OPEN_FILES
+        assert len(os.listdir("/proc/self/fd")) <= before + ranges.OPEN_FILES
     assert len(shard_files(tmp_path, ".tar")) == 80
 
 
