@@ -14,14 +14,16 @@ from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
 from sightline.data.park import ParkScenes, scene
-from sightline.inputs.convolution import filter_picture, to_grey
+from sightline.inputs.convolution import filter_picture
+from sightline.inputs.grey_levels import to_grey
 from sightline.inputs.named_masks import parse_filter
 from sightline.metrics.intervals import wilson
 from sightline.nn.masks import causal, key_padding
 from sightline.nn.positions import resample_grid
 from sightline.tasks.feature_sheets import layer_sheet
-from sightline.tasks.features import find_features, layer_names
+from sightline.tasks.features import find_features
 from sightline.tasks.model import load
+from sightline.tasks.network_layers import layer_names
 
 BLUE, RED, GREEN, GREY, PALE = "#2d6ccd", "#d0402f", "#2f8f5b", "#8a8f98", "#e7e9ee"
 STYLE: Any = {

@@ -12,7 +12,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.convert import LAYOUTS, convert, picture_bytes
 from sightline.data.formats import open_dataset
 from sightline.data.records import Dataset, Record
-from tests.data.shard_files import encoded
+from tests.data.shards.shard_files import encoded
 
 ROWS = [
     {"image": "a.png", "captions": ["one", "two"], "label": "cat", "split": "train", "id": "x.1",

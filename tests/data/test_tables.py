@@ -10,10 +10,10 @@ from PIL import Image
 
 from sightline.core import lazy
 from sightline.core.errors import DataError, ImageError, MissingDependencyError
-from sightline.data import parquet as parquet_module
 from sightline.data.formats import open_dataset
+from sightline.data.shards import picture_tables
 from sightline.inputs.images import read_image
-from tests.data.shard_files import captioned, encoded, write_tar
+from tests.data.shards.shard_files import captioned, encoded, write_tar
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -141,13 +141,13 @@ def test_empty_cells_and_bombs_cost_themselves(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match=r"a.parquet, row 1: the cell holds no bytes"):
         read_image(data[0].image)
     assert read(data[1]) == 1
-    monkeypatch.setattr(parquet_module, "MAX_GROUP_BYTES", 10)
+    monkeypatch.setattr(picture_tables, "MAX_GROUP_BYTES", 10)
     with pytest.raises(ImageError, match=r"row group 0 has .* bytes of pictures"):
         read_image(open_dataset(file)[0].image)
 
 
 def test_reading_at_random_beyond_the_cache_is_said_once(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(parquet_module, "CACHED_BYTES", 1)
+    monkeypatch.setattr(picture_tables, "CACHED_BYTES", 1)
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": pictures(4)}), file, row_group_size=1)
     data = open_dataset(file)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from sightline.data.duplicates import find_duplicates
-from sightline.data.fingerprints import fingerprint
-from sightline.data.matching import Evidence
-from sightline.data.quality import examine
+from sightline.data.curation.duplicates import find_duplicates
+from sightline.data.curation.fingerprints import fingerprint
+from sightline.data.curation.matching import Evidence
+from sightline.data.curation.quality import examine
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.quality_page import quality_page
-from tests.data.copies import COPIES, scenes
+from tests.data.curation.copies import COPIES, scenes
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -11,16 +11,9 @@ from scipy import ndimage, signal
 
 from sightline.core.errors import ConfigError, ImageError
 from sightline.inputs import convolution
-from sightline.inputs.convolution import (
-    Filter,
-    Mask,
-    apply_filter,
-    as_picture,
-    convolve,
-    correlate,
-    filter_picture,
-    to_grey,
-)
+from sightline.inputs.convolution import apply_filter, convolve, correlate, filter_picture
+from sightline.inputs.filter_masks import Filter, Mask
+from sightline.inputs.grey_levels import as_picture, to_grey
 from sightline.inputs.named_masks import MASKS, box, gaussian, parse_filter
 
 LINEAR = {name: masks[0] for name, masks in MASKS.items() if len(masks) == 1}

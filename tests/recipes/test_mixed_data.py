@@ -9,7 +9,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.mixtures import Mixture, having
 from sightline.recipes.dual_encoder import DualEncoderRecipe
 from sightline.recipes.splits import splits
-from tests.data.shard_files import captioned, write_tar
+from tests.data.shards.shard_files import captioned, write_tar
 
 
 @pytest.fixture

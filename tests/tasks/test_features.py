@@ -16,8 +16,9 @@ from sightline.inputs.preprocessing import ImageProcessor, ImageSpec
 from sightline.models.table import system
 from sightline.tasks.embed import evaluating
 from sightline.tasks.feature_sheets import filter_sheet, layer_sheet, write_features
-from sightline.tasks.features import _layers, find_features, first_filters, layer_names
+from sightline.tasks.features import find_features, first_filters
 from sightline.tasks.model import Model, load
+from sightline.tasks.network_layers import layer_names, layers_of
 from tests.hub.tiny import tiny, tiny_folder
 from tests.tasks.colours import colour_model
 
@@ -93,7 +94,7 @@ def test_the_piece_is_where_the_unit_answers():
 def test_the_best_of_all_pictures_whatever_the_batch(models, name, batch_size):
     model, images = models(name), pictures()
     found = find_features(model, images, units=3, best=4, batch_size=batch_size)
-    layers = _layers(model)
+    layers = layers_of(model)
     with evaluating(model.network):
         maps = layers.maps(model.processor.images(images), [f.name for f in found.layers])
     for answers, layer in zip(maps, found.layers, strict=True):
@@ -117,7 +118,7 @@ def test_neurons_are_those_in_front_of_the_last_linear_layer(models, name):
     inputs = []
     handle = tower.transformer.blocks[1].register_forward_pre_hook(lambda m, x: inputs.append(x[0]))
     with evaluating(model.network):
-        (heard,) = _layers(model).maps(pixels, ["block2"])
+        (heard,) = layers_of(model).maps(pixels, ["block2"])
         handle.remove()
         block = tower.transformer.blocks[1]
         x = inputs[0] + block.attention(block.norm1(inputs[0]), mask=None)

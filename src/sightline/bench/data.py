@@ -25,9 +25,10 @@ from sightline.core.devices import available_cores
 from sightline.core.errors import ConfigError
 from sightline.data.loader import Loader
 from sightline.data.records import Record
-from sightline.data.shards import index_tar
-from sightline.data.webdataset import ShardRecords, open_shards
-from sightline.data.windows import InWindows
+from sightline.data.shards.samples import ShardRecords
+from sightline.data.shards.tar_index import index_tar
+from sightline.data.shards.webdataset import open_shards
+from sightline.data.shards.windows import InWindows
 from sightline.inputs.images import read_image
 
 LIMIT = "decoder alone"

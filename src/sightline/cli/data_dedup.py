@@ -21,8 +21,8 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import DONE, FAILED, SOME_FAILED, Call, one_line
 
 if TYPE_CHECKING:
-    from sightline.data.duplicates import Duplicates
-    from sightline.data.leaks import Leaks
+    from sightline.data.curation.duplicates import Duplicates
+    from sightline.data.curation.leaks import Leaks
     from sightline.data.records import Dataset
 
 SHOWN = 20
@@ -70,8 +70,8 @@ def dedup(
 def _duplicates(
     call: Call, source: Source, matching: Matching, keep: str, out: Path | None, overwrite: bool
 ) -> int:
-    from sightline.data.duplicates import DEFAULT_METHODS, find_duplicates
-    from sightline.data.matching import check_methods
+    from sightline.data.curation.duplicates import DEFAULT_METHODS, find_duplicates
+    from sightline.data.curation.matching import check_methods
 
     methods = DEFAULT_METHODS if matching.methods is None else matching.methods
     check_methods(methods, vectors=True)
@@ -88,8 +88,8 @@ def _leaks(
     call: Call, source: Source, against: Source, matching: Matching, out: Path | None,
     overwrite: bool,
 ) -> int:  # fmt: skip
-    from sightline.data.leaks import DEFAULT_METHODS, find_leaks
-    from sightline.data.matching import check_methods
+    from sightline.data.curation.leaks import DEFAULT_METHODS, find_leaks
+    from sightline.data.curation.matching import check_methods
 
     methods = DEFAULT_METHODS if matching.methods is None else matching.methods
     check_methods(methods, vectors=True)
@@ -138,7 +138,7 @@ def _show_leaks(call: Call, found: Leaks) -> None:
 def _write(
     call: Call, dataset: Dataset, numbers: Sequence[int], out: Path | None, overwrite: bool
 ) -> dict[str, object]:
-    from sightline.data.listing import write_listing
+    from sightline.data.curation.listing import write_listing
 
     if out is None:
         return {}

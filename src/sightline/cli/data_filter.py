@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sightline.data.filters import Filtered, LanguageOf, Rule
+    from sightline.data.curation.filters import Filtered, LanguageOf, Rule
     from sightline.data.records import Dataset
 
 PRESETS = ("datacomp-basic", "image-based-captions")
@@ -150,8 +150,8 @@ def filter(
 
 
 def _filtered(call: Call, dataset: Dataset, rules: list[Rule], original_sizes: bool) -> Filtered:
-    from sightline.data.filters import filter_records
-    from sightline.data.picture_size import original_size, picture_size
+    from sightline.data.curation.filters import filter_records
+    from sightline.data.curation.picture_size import original_size, picture_size
 
     with Meter(call, "records") as meter:
         found = filter_records(
@@ -168,7 +168,7 @@ def _filtered(call: Call, dataset: Dataset, rules: list[Rule], original_sizes: b
 
 
 def _rules(call: Call, dataset: Dataset, asked: Asked, detect: LanguageOf) -> list[Rule]:
-    from sightline.data import filters
+    from sightline.data.curation import filters
 
     rules: list[Rule] = []
     if asked.preset == "datacomp-basic":
@@ -211,7 +211,7 @@ def _scores(call: Call, dataset: Dataset, batch: int) -> NDArray[np.floating]:
 
 def _near_targets(call: Call, dataset: Dataset, asked: Asked) -> Rule:
     from sightline.cli.data_sets import load_embeddings, vectors_of
-    from sightline.data.filters import near_targets
+    from sightline.data.curation.filters import near_targets
 
     assert asked.like is not None, "asked before"
     targets = load_embeddings([*asked.embeddings, asked.like])[-1]
@@ -226,7 +226,7 @@ def _near_targets(call: Call, dataset: Dataset, asked: Asked) -> Rule:
 def _write(
     call: Call, found: Filtered, out: Path | None, uids: Path | None, overwrite: bool
 ) -> dict[str, str]:
-    from sightline.data.listing import write_listing, write_uids
+    from sightline.data.curation.listing import write_listing, write_uids
 
     written = {}
     if uids is not None:
@@ -241,7 +241,7 @@ def _write(
 
 def _detector(name: str | None) -> LanguageOf:
     """A function by the name MODULE:FUNCTION, the offline guess without one."""
-    from sightline.data.language import language_of
+    from sightline.data.curation.language import language_of
 
     if name is None:
         return language_of

@@ -19,7 +19,7 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import Call
 
 if TYPE_CHECKING:
-    from sightline.data.quality import Quality
+    from sightline.data.curation.quality import Quality
 
 
 @click.command()
@@ -37,9 +37,9 @@ def report(
     Sizes, blur, pictures of one colour, copies, vocabulary, balance of the labels, licences; with
     --embeddings also how far the pictures lie apart. Every picture is decoded once.
     """
-    from sightline.data.duplicates import DEFAULT_METHODS, find_duplicates
-    from sightline.data.matching import check_methods
-    from sightline.data.quality import examine
+    from sightline.data.curation.duplicates import DEFAULT_METHODS, find_duplicates
+    from sightline.data.curation.matching import check_methods
+    from sightline.data.curation.quality import examine
     from sightline.evaluation.quality_page import quality_page
 
     check_free(out, overwrite)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sightline.data.fingerprints import Fingerprints
-    from sightline.data.matching import Evidence, Thresholds
+    from sightline.data.curation.fingerprints import Fingerprints
+    from sightline.data.curation.matching import Evidence, Thresholds
     from sightline.data.records import Dataset
     from sightline.tasks.embeddings import Embeddings
 
@@ -47,8 +47,8 @@ class Source:
         Raises:
             DataError: as `open_dataset`.
         """
+        from sightline.data.curation.listing import check_listable
         from sightline.data.formats import open_dataset
-        from sightline.data.listing import check_listable
 
         dataset = open_dataset(self.path, self.format, split=self.split, images=self.images)
         if listed:
@@ -70,7 +70,7 @@ class Matching:
     @property
     def thresholds(self) -> Thresholds:
         """The given ones, and the defaults for the rest."""
-        from sightline.data.matching import Thresholds
+        from sightline.data.curation.matching import Thresholds
 
         given = {"dhash": self.dhash, "cosine": self.cosine, "jaccard": self.jaccard}
         return Thresholds(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def _matching(default: str) -> list[Callable[[Any], Any]]:
 
 def gather(call: Call, dataset: Dataset, matching: Matching, methods: Sequence[str]) -> Evidence:
     """Everything that the methods ask about a data set; unreadable pictures are named."""
-    from sightline.data.matching import Evidence
+    from sightline.data.curation.matching import Evidence
 
     prints = prints_of(call, dataset)
     vectors = None
@@ -152,7 +152,7 @@ def gather(call: Call, dataset: Dataset, matching: Matching, methods: Sequence[s
 
 def prints_of(call: Call, dataset: Dataset) -> Fingerprints:
     """Fingerprints of every picture; unreadable ones are named among the failed."""
-    from sightline.data.fingerprints import fingerprint
+    from sightline.data.curation.fingerprints import fingerprint
 
     with Meter(call) as meter:
         prints = fingerprint(dataset, meter.update)
@@ -169,7 +169,7 @@ def vectors_of(
     Raises:
         DataError: the files come from several models, or have no picture of the data set.
     """
-    from sightline.data.clusters import checked_vectors
+    from sightline.data.curation.clusters import checked_vectors
 
     if files:
         return saved_vectors(call, dataset, files)
@@ -189,7 +189,7 @@ def saved_vectors(call: Call, dataset: Dataset, files: Sequence[str]) -> NDArray
     """
     import numpy as np
 
-    from sightline.data.clusters import checked_vectors
+    from sightline.data.curation.clusters import checked_vectors
 
     saved = load_embeddings(files)
     call.model = call.model or saved[0].model

@@ -55,8 +55,8 @@ def split(
     and seed, not on the order of the records, and no record is lost: pictures that cannot be read
     are parted too.
     """
-    from sightline.data.listing import write_listing
-    from sightline.data.splitting import group_values, parse_parts, split_records
+    from sightline.data.curation.listing import write_listing
+    from sightline.data.curation.splitting import group_values, parse_parts, split_records
 
     check_free(out, overwrite)
     shares = parse_parts(parts)
@@ -83,9 +83,9 @@ def split(
 
 def _copies(call: Call, matching: Matching, dataset: Dataset) -> list[tuple[int, ...]]:
     """Groups of records that are the same picture."""
-    from sightline.data.duplicates import find_duplicates
-    from sightline.data.leaks import DEFAULT_METHODS
-    from sightline.data.matching import check_methods
+    from sightline.data.curation.duplicates import find_duplicates
+    from sightline.data.curation.leaks import DEFAULT_METHODS
+    from sightline.data.curation.matching import check_methods
 
     if matching.methods == ("none",):
         return []

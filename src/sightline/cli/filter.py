@@ -18,7 +18,7 @@ from sightline.core.errors import SightlineError
 if TYPE_CHECKING:
     import numpy as np
 
-    from sightline.inputs.convolution import Filter
+    from sightline.inputs.filter_masks import Filter
 
 BORDERS = ("reflect", "edge", "zero", "wrap", "valid", "keep")
 WAYS = ("clip", "absolute", "offset", "stretch")
@@ -147,7 +147,8 @@ def _filtered(source: Source, target: Path, settings: _Settings) -> dict[str, An
     from PIL import Image
 
     from sightline.core.files import atomic_file
-    from sightline.inputs.convolution import filter_picture, to_grey
+    from sightline.inputs.convolution import filter_picture
+    from sightline.inputs.grey_levels import to_grey
     from sightline.inputs.images import read_image
     from sightline.tasks.sheets import SheetItem, contact_sheet
 
@@ -172,7 +173,7 @@ def _filtered(source: Source, target: Path, settings: _Settings) -> dict[str, An
 
 
 def _list(call: Call) -> int:
-    from sightline.inputs.convolution import Filter
+    from sightline.inputs.filter_masks import Filter
     from sightline.inputs.named_masks import MASKS
 
     found = [Filter(name, masks) for name, masks in MASKS.items()]

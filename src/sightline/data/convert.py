@@ -18,9 +18,9 @@ from sightline.core.errors import ConfigError, DataError, ImageError, unknown_na
 from sightline.core.files import atomic_folder
 from sightline.core.interfaces import StoredPicture
 from sightline.core.lazy import require
-from sightline.data.parquet import EXTRA_JSON
 from sightline.data.records import Dataset, Record
-from sightline.data.webdataset import OWN_ID
+from sightline.data.shards.parquet import EXTRA_JSON
+from sightline.data.shards.samples import OWN_ID
 from sightline.inputs.folders import shown_name
 from sightline.inputs.formats import identify
 from sightline.inputs.limits import MAX_BYTES

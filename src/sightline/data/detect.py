@@ -15,7 +15,11 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.data.columns import find_columns, resolve
-from sightline.data.detect_shards import (
+from sightline.data.flickr30k import FOLDERS as FLICKR_FOLDERS
+from sightline.data.flickr30k import is_flickr30k
+from sightline.data.folders import Layout, find_layout, holds_captions
+from sightline.data.records import SPLIT_NAMES, split_name
+from sightline.data.shards.detect import (
     BARE_ARCHIVE,
     SHARD_FORMATS,
     UNMISTAKABLE,
@@ -23,10 +27,6 @@ from sightline.data.detect_shards import (
     folder_ways,
     pattern_way,
 )
-from sightline.data.flickr30k import FOLDERS as FLICKR_FOLDERS
-from sightline.data.flickr30k import is_flickr30k
-from sightline.data.folders import Layout, find_layout, holds_captions
-from sightline.data.records import SPLIT_NAMES, split_name
 from sightline.data.tables import delimiter_of, header_names
 from sightline.inputs.folders import IMAGE_SUFFIXES, nearest_files, shown_name
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.data.columns import Reading, Row, assemble
+from sightline.data.damage import Damage
 from sightline.data.lines import place, text_lines
-from sightline.data.shards import Damage
 
 FOLDERS = ("flickr30k-images", "flickr30k_images", "Flickr30k_images", "Flicker8k_Dataset")
 """What the folder of pictures is called."""

@@ -17,13 +17,14 @@ from sightline.data.detect import (
     candidate_roots,
     detect,
 )
-from sightline.data.detect_shards import SHARD_FORMATS
 from sightline.data.flickr30k import read_flickr30k
 from sightline.data.folders import read_class_folders, read_pictures, read_side_cars
-from sightline.data.img2dataset import read_img2dataset
-from sightline.data.parquet import read_parquet, read_saved
 from sightline.data.records import Dataset
-from sightline.data.shards import refuse_address
+from sightline.data.shards.detect import SHARD_FORMATS
+from sightline.data.shards.files import refuse_address
+from sightline.data.shards.img2dataset import read_img2dataset
+from sightline.data.shards.parquet import read_parquet, read_saved
+from sightline.data.shards.webdataset import read_webdataset
 from sightline.data.tables import (
     read_coco,
     read_json_array,
@@ -31,7 +32,6 @@ from sightline.data.tables import (
     read_karpathy,
     read_table,
 )
-from sightline.data.webdataset import read_webdataset
 from sightline.inputs.folders import shown_name
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def open_dataset(
     metadata.jsonl), `json` (one array, as BLIP and LAVIS write), `coco` (captions), `karpathy`,
     `flickr30k` (token file or csv), `pictures` (nothing said); in shards `webdataset` (a tar, a
     folder of tars, `name-{000..127}.tar`), `parquet`, `arrow` (saved by `datasets`), `img2dataset`
-    (its three outputs). Sets too large for the memory: `sightline.data.webdataset.open_shards`.
+    (its three outputs). For sets too large for the memory there is `open_shards` in
+    `sightline.data.shards.webdataset`.
     Lines about the same picture join into one record with several captions.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sightline.data.quality import Balance, CaptionDiversity, Measured, Quality, Spread
+from sightline.data.curation.quality import Balance, CaptionDiversity, Measured, Quality, Spread
 from sightline.data.records import Dataset
 from sightline.tasks.report import Report
 from sightline.tasks.sheets import SheetItem

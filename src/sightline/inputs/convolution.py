@@ -10,7 +10,7 @@ the two apart; Sobel's change their sign.
 u and v count from the centre of the mask: its middle, and where a side is even the place before
 the middle (index (side - 1) // 2). Pictures are [H, W] or [H, W, C] with the channels last, and
 every channel is filtered on its own. Values keep the range they came in (0..255 or 0..1);
-`as_picture` says how they become a picture to look at.
+`sightline.inputs.grey_levels` says how they become a picture to look at.
 
 Letters of this file beside the legend: R rows and S columns of a mask.
 """
@@ -18,14 +18,15 @@ Letters of this file beside the legend: R rows and S columns of a mask.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sightline.core.errors import ConfigError, ImageError, unknown_name
+from sightline.inputs.filter_masks import Filter, Mask
+from sightline.inputs.grey_levels import Pixels, Shown, check_shown, grey_levels
 
 Border = Literal["reflect", "edge", "zero", "wrap", "valid", "keep"]
 """What lies outside of the picture.
@@ -37,70 +38,10 @@ Border = Literal["reflect", "edge", "zero", "wrap", "valid", "keep"]
 - "valid": nothing: the result has only the places where the mask fits, R - 1 rows less;
 - "keep": nothing: where the mask does not fit, the pixel stays as it was (Pillow's rule).
 """
-Shown = Literal["clip", "absolute", "offset", "stretch"]
-"""How an answer becomes grey levels 0..255; the rules are those of `as_picture`."""
-
-Pixels: TypeAlias = NDArray[Any]
-"""[H, W] or [H, W, C] of any number type."""
-
 _PADDED = {"reflect": "reflect", "edge": "edge", "zero": "constant", "wrap": "wrap"}
 _STRIP = 1 << 18
 """Numbers at once: two such strips of float32 stay in a core's cache."""
 _OUTSIDE = -1
-
-
-@dataclass(frozen=True, eq=False)
-class Mask:
-    """Weights, what their sum is divided by, and what is added then.
-
-    Whole weights with a divisor stay exact where the same numbers as fractions would not.
-
-    Raises:
-        ConfigError: weights that are not a finite [R, S], or a divisor of 0.
-    """
-
-    weights: NDArray[np.float64]
-    """float64[R, S]"""
-    divisor: float = 1.0
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        try:
-            weights = np.array(self.weights, np.float64)
-        except (TypeError, ValueError):
-            raise ConfigError("the rows of a mask must be numbers, all rows equally long") from None
-        if weights.ndim != 2 or 0 in weights.shape:
-            raise ConfigError(
-                f"a mask has rows and columns; an array of {list(weights.shape)} arrived"
-            )
-        if not np.isfinite([*weights.flat, self.divisor, self.offset]).all() or not self.divisor:
-            raise ConfigError("numbers of a mask must be finite, and its divisor not 0")
-        weights.flags.writeable = False
-        object.__setattr__(self, "weights", weights)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """R and S."""
-        rows, columns = self.weights.shape
-        return rows, columns
-
-    @property
-    def centre(self) -> tuple[int, int]:
-        """Row and column that stand for u = v = 0."""
-        rows, columns = self.shape
-        return (rows - 1) // 2, (columns - 1) // 2
-
-    @property
-    def total(self) -> float:
-        """What a picture of ones becomes, before the offset: 1 keeps the brightness."""
-        return float(self.weights.sum()) / self.divisor
-
-
-class Filter(NamedTuple):
-    """A mask with a name; or several, of whose answers the length is taken (gradients)."""
-
-    name: str
-    masks: tuple[Mask, ...]
 
 
 class _Window(NamedTuple):
@@ -158,29 +99,6 @@ def apply_filter(
     return _whole(pixels, chosen.masks, border, turned=not correlation)
 
 
-def as_picture(values: Pixels, shown: Shown = "clip", full: float = 255.0) -> NDArray[np.uint8]:
-    """Answers to grey levels.
-
-    - "clip": below 0 is black, above `full` is white (Pillow's rule);
-    - "absolute": the sign is dropped first, so that edges of both directions are bright;
-    - "offset": half of `full` is added first, so that 0 is grey;
-    - "stretch": the smallest value becomes black and the largest white.
-
-    Args:
-        values: of any range and shape.
-        shown: one of these rules.
-        full: the value that is white: 255, or 1.0 for pictures in 0..1.
-
-    Raises:
-        ConfigError: an unknown rule, or a `full` that is not above 0.
-    """
-    if not full > 0:
-        raise ConfigError(f"full is the value of white and must be above 0: {full} arrived")
-    values = np.asarray(values)
-    ends = (values.min(), values.max()) if shown == "stretch" and values.size else (0.0, full)
-    return _levels(values, _known(shown), full, (float(ends[0]), float(ends[1])))
-
-
 def filter_picture(
     pixels: NDArray[np.uint8],
     chosen: Filter,
@@ -197,7 +115,7 @@ def filter_picture(
         ImageError: an array that is no picture.
         ConfigError: an unknown border or rule, or a mask that does not fit.
     """
-    _known(shown)
+    check_shown(shown)
     turned = not correlation
     ends = (np.inf, -np.inf)
     if shown == "stretch":
@@ -208,15 +126,8 @@ def filter_picture(
     for strip in _answers(pixels, chosen.masks, border, turned):
         ends = _wider(ends, strip.values)
         rows = slice(strip.start, strip.start + len(strip.values))
-        result[rows] = _levels(strip.values, shown, 255.0, limits)
+        result[rows] = grey_levels(strip.values, shown, 255.0, limits)
     return result, ends
-
-
-def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8[H, W, 3] to uint8[H, W]: the luma of ITU-R BT.601, as Pillow's "L" has it."""
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 # Where the numbers are made
@@ -342,16 +253,6 @@ def _restore(values: NDArray[Any], start: int, pixels: Pixels, window: _Window) 
     values[:, outside] = original[:, outside]
 
 
-def _levels(
-    values: NDArray[Any], shown: Shown, full: float, ends: tuple[float, float]
-) -> NDArray[np.uint8]:
-    low, high = (ends[0], max(ends[1] - ends[0], 1e-30)) if shown == "stretch" else (0.0, full)
-    levels = (np.abs(values) if shown == "absolute" else values) * (255 / high)
-    levels += -low * (255 / high) + (128 if shown == "offset" else 0) + 0.5
-    # Halves go up, as in Pillow; numpy's rint would take the even neighbour.
-    return np.clip(np.nan_to_num(levels), 0, 255.5).astype(np.uint8)
-
-
 # What is allowed
 
 
@@ -393,12 +294,6 @@ def _as_mask(mask: Mask | ArrayLike) -> Mask:
 def _float_type(pixels: Pixels) -> Any:
     wide = isinstance(pixels, np.ndarray) and pixels.dtype.kind in "uif" and pixels.itemsize > 4
     return np.dtype(np.float64 if wide else np.float32)
-
-
-def _known(shown: str) -> Any:
-    if shown not in get_args(Shown):
-        raise ConfigError(unknown_name("way to show", str(shown), get_args(Shown)))
-    return shown
 
 
 def _wider(ends: tuple[float, float], values: NDArray[Any]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.inputs.convolution import Filter, Mask
+from sightline.inputs.filter_masks import Filter, Mask
 
 LARGEST_SIDE = 33
 """Rows and columns of a mask that is written out."""

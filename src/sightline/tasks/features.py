@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.core.errors import ConfigError, InputError, UnsupportedTaskError, unknown_name
+from sightline.core.errors import ConfigError, InputError
 from sightline.inputs.preprocessing import ImageProcessor
 from sightline.nn.receptive_field import Reach, ReceptiveField, receptive_fields
 from sightline.tasks.batching import (
@@ -32,6 +32,7 @@ from sightline.tasks.batching import (
     source_name,
 )
 from sightline.tasks.embed import evaluating
+from sightline.tasks.network_layers import Layers, chosen_layers, layers_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 1
 """Patches shown on each side of a transformer's patch."""
-BLOCKS = 4
-"""Blocks of a transformer that are looked at unless some are named."""
 MOST_FILTERS, MOST_COMPONENTS = 64, 28
 OUTSIDE = 200
 """Grey level of what lies outside of the picture."""
@@ -88,17 +87,6 @@ class Features(NamedTuple):
     failed: tuple[Failed, ...]
 
 
-class _Layers(NamedTuple):
-    """The layers of one network that can be looked at."""
-
-    names: tuple[str, ...]
-    default: tuple[str, ...]
-    maps: Callable[[Tensor, Sequence[str]], list[Tensor]]
-    """Pixels [B, C, H, W] and names to the answers [B, K, h, w] of those layers."""
-    attends: bool
-    """Whether places see each other through attention, so that no field belongs to a place."""
-
-
 class _Best(NamedTuple):
     """The best answers so far of the units of one layer, and where they are."""
 
@@ -142,8 +130,8 @@ def find_features(
     check_batching(batch_size, on_error)
     if min(units, best) < 1:
         raise ConfigError(f"units and best must be at least 1: {units} and {best} arrived")
-    found = _layers(model)
-    names = _chosen(found, layers)
+    found = layers_of(model)
+    names = chosen_layers(found, layers)
     sources = list(as_sources(images))
     with evaluating(model.network):
         samples, tops, widths, failed = _search(
@@ -164,15 +152,6 @@ def find_features(
         pictures=len(sources) - len(failed),
         failed=tuple(failed),
     )
-
-
-def layer_names(model: Model) -> tuple[str, ...]:
-    """The layers of a model that can be looked at, from the pixels to the top.
-
-    Raises:
-        UnsupportedTaskError: a model whose layers have no places.
-    """
-    return _layers(model).names
 
 
 def first_filters(network: nn.Module) -> NDArray[np.uint8]:
@@ -198,91 +177,11 @@ def first_filters(network: nn.Module) -> NDArray[np.uint8]:
     return levels.unflatten(1, tuple(weights.shape[1:])).permute(0, 2, 3, 1).numpy()
 
 
-# Which layers there are
-
-
-def _layers(model: Model) -> _Layers:
-    tower = getattr(model.network, "image", model.network)
-    blocks = getattr(getattr(tower, "transformer", None), "blocks", None)
-    if hasattr(getattr(model.processor.image, "spec", None), "fit"):
-        if callable(getattr(tower, "stages", None)):
-            return _stages(tower)
-        if blocks is not None and hasattr(tower, "patches"):
-            return _blocks(tower, blocks)
-    raise UnsupportedTaskError(
-        f"{model.name} ({model.system.name}) has no layers over the places of a picture, so the "
-        "features of its units cannot be shown: take a vit, clip, siglip, swin or resnet model"
-    )
-
-
-def _stages(tower: Any) -> _Layers:
-    """The stem, where there is one, and the map behind each stage."""
-    has_stem = hasattr(tower, "stem")
-
-    def maps(pixels: Tensor, names: Sequence[str]) -> list[Tensor]:
-        found = [tower.stem(pixels)] if has_stem and "stem" in names else [pixels]
-        if any(name != "stem" for name in names):
-            found += tower.stages(pixels)
-        return [found[0 if name == "stem" else int(name.removeprefix("stage"))] for name in names]
-
-    numbered = [f"stage{number}" for number in range(1, len(tower.stacks) + 1)]
-    names = (*(["stem"] if has_stem else []), *numbered)
-    return _Layers(names, names, maps, attends=not has_stem)
-
-
-def _blocks(tower: Any, blocks: Sequence[Any]) -> _Layers:
-    """The neurons of the MLP of each block.
-
-    What stands in front of the blocks (class token, norm, positions) is each system's own, so the
-    tower runs as it is and the neurons are listened to.
-    """
-    names = tuple(f"block{number}" for number in range(1, len(blocks) + 1))
-    count = min(BLOCKS, len(names))
-    spread = np.linspace(0, len(names) - 1, count).round().astype(int)
-
-    def maps(pixels: Tensor, wanted: Sequence[str]) -> list[Tensor]:
-        heard: dict[str, Tensor] = {}
-
-        def listener(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-            return lambda module, inputs: heard.__setitem__(name, inputs[0])
-
-        handles = [
-            blocks[names.index(name)].mlp.fc2.register_forward_pre_hook(listener(name))
-            for name in wanted
-        ]
-        try:
-            tower(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
-        grid = tower.patches.grid(*pixels.shape[-2:])
-        return [_as_map(heard[name], grid) for name in wanted]
-
-    return _Layers(names, tuple(names[i] for i in spread), maps, attends=True)
-
-
-def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Tokens [B, L, K] to [B, K, h, w], without what stands in front of the patches."""
-    patches = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]
-    return patches.mT.unflatten(2, grid)
-
-
-def _chosen(found: _Layers, layers: Sequence[str] | None) -> tuple[str, ...]:
-    if layers is None:
-        return found.default
-    for name in layers:
-        if name not in found.names:
-            raise ConfigError(unknown_name("layer", name, found.names))
-    if not layers:
-        raise ConfigError(f"no layer is named; there are {', '.join(found.names)}")
-    return tuple(name for name in found.names if name in layers)
-
-
 # The search
 
 
 def _search(
-    model: Model, found: _Layers, names: Sequence[str], sources: Sequence[Any],
+    model: Model, found: Layers, names: Sequence[str], sources: Sequence[Any],
     numbers: tuple[int, int, int, int], on_error: OnError, progress: Callable[[int], None],
 ) -> tuple[list[Tensor], list[_Best], list[int], list[Failed]]:  # fmt: skip
     """One pass over all pictures: which units, where they answer most, units of each layer."""
@@ -350,7 +249,7 @@ def _sample(width: int, units: int, seed: int) -> Tensor:
 
 
 def _fields(
-    model: Model, found: _Layers, names: Sequence[str], size: tuple[int, int]
+    model: Model, found: Layers, names: Sequence[str], size: tuple[int, int]
 ) -> list[ReceptiveField]:
     """What the units of each layer see; of attention, which sees everything, the neighbourhood."""
     if not found.attends:
@@ -367,7 +266,7 @@ def _around(stride: int) -> Reach:
     return Reach(stride, -NEIGHBOURS * stride, (NEIGHBOURS + 1) * stride, whole=False)
 
 
-def _seen(found: _Layers, field: ReceptiveField) -> str:
+def _seen(found: Layers, field: ReceptiveField) -> str:
     if found.attends:
         side = f"{field.columns.stride} x {field.rows.stride}"
         return f"other places through attention; shown are its own {side} pixels and neighbours"
