@@ -36,8 +36,9 @@ from sightline.recipes.towers import start_from
 from sightline.training import distributed
 
 SMALL = NaFlexRecipe(
-    patch_size=16, max_patches=12, tokens=72, row_length=24, width=16, depth=1, num_heads=2, text_width=16,
-    text_depth=1, text_heads=2, vocab_size=700, steps=4, eval_limit=8, eval_every=4, workers=0,
+    patch_size=16, max_patches=12, tokens=72, row_length=24, width=16, depth=1, num_heads=2,
+    text_width=16, text_depth=1, text_heads=2, vocab_size=700, steps=4, eval_limit=8, eval_every=4,
+    workers=0,
 )  # fmt: skip
 CAPTIONS = ["a red bench.", "a blue tree.", "a green cat.", "two yellow boats."]
 SIZES = [(32, 48), (48, 32), (32, 96), (64, 64)]
