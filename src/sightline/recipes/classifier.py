@@ -61,6 +61,9 @@ class ClassifierRecipe:
     tower: str = "vit"
     """"vit" or "resnet"."""
     data: str = ""
+    shapes: tuple[str, ...] = ()
+    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
+    them. None given draws squares."""
     seed: int = 0
 
     # the network, where no weights are given

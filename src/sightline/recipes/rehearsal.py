@@ -114,7 +114,7 @@ def empty_batch(work: Work, size: int) -> PairBatch:
     ids = torch.zeros(size, length, dtype=torch.int64)
     mask = torch.ones(size, length, dtype=torch.bool)
     labels = torch.zeros(size, dtype=torch.int64)
-    return PairBatch(_pictures(work, size), ids, mask, labels)
+    return PairBatch(ids, mask, _pictures(work, size), labels)
 
 
 def _pictures(work: Work, size: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
+from sightline.models.siglip_naflex import ImageTowerConfig as FlexibleTowerConfig
 from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
 from sightline.nn.patch_dropout import PatchDropout
@@ -200,14 +201,16 @@ def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
             patch_size=(patch, patch),
             branch_drop=0.0,
         )
+    grid: dict[str, Any] = {"patch_size": (recipe.patch_size,) * 2, "image_size": (size, size)}
+    if isinstance(tiny, FlexibleTowerConfig):
+        grid = {"patch_size": recipe.patch_size, "num_patches": (size // recipe.patch_size) ** 2}
     return replace(
         tiny,
         width=recipe.width,
         depth=depth,
         num_heads=heads,
         mlp_width=4 * recipe.width,
-        patch_size=(recipe.patch_size, recipe.patch_size),
-        image_size=(size, size),
+        **grid,
     )
 
 
