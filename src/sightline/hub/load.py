@@ -8,7 +8,6 @@ shape. Nothing of a folder is executed: JSON and safetensors are read, code is n
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from sightline.core.devices import choose_device, choose_dtype
 from sightline.core.errors import ConfigError, UnsupportedTaskError
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.hub.contents import read_contents
-from sightline.hub.names import Place, resolve
+from sightline.hub.names import Place, commit_of, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from sightline.core.interfaces import System
     from sightline.inputs.processors import Processor
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass
@@ -108,7 +105,7 @@ def _load_folder(
         config=contents.config,
         system=contents.system,
         name=place.name,
-        revision=folder.name if _COMMIT.fullmatch(folder.name) else None,
+        revision=commit_of(folder),
         folder=folder,
         device=device,
         dtype=dtype,
