@@ -53,6 +53,9 @@ COMMANDS: Mapping[str, Entry] = {
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
     ),
+    "bench stream": Entry(
+        "bench_stream:stream", "Measure how workers stream small pictures", TRAIN
+    ),
     "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
 """Full name to where the command is; a name of two words is a command of a group."""
