@@ -29,6 +29,7 @@ import numpy as np
 from sightline.core.devices import available_cores
 from sightline.core.errors import ConfigError, DataError
 from sightline.data.workers import BATCHES_AHEAD, Draw, Drawn
+from sightline.inputs.strictness import strict_pillow
 
 LARGEST_CHUNK = 16
 """Samples that travel together; fewer where a batch would not occupy every process."""
@@ -182,7 +183,8 @@ def serve(pipe: Connection, draw: bytes) -> None:
             sys.modules["torch"].set_num_threads(1)
     except Exception as error:
         answer = _failed(error)
-    with contextlib.suppress(EOFError, OSError):
+    # Pillow's switches are thrown once here, not for each picture: nobody else is in this process.
+    with strict_pillow(), contextlib.suppress(EOFError, OSError):
         while True:
             epoch, indices = pipe.recv()
             pipe.send_bytes(answer or _drawn(prepare, epoch, indices))
