@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sightline.inputs.processors import Processor
 
 
-class Origin(NamedTuple):
+class Provenance(NamedTuple):
     """Where a model came from, for those who get a copy in another layout."""
 
     name: str
@@ -49,7 +49,7 @@ class Contents:
     state: dict[str, Tensor]
     """Tensors by the network's own names, with the number types that the file has."""
     processor: Processor
-    origin: Origin | None = None
+    provenance: Provenance | None = None
     """Set by who knows the name; files do not say it."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sightline.core.errors import CheckpointError, ConfigError, unknown_name
 from sightline.core.files import atomic_folder
-from sightline.hub.contents import Contents, Origin, read_contents
+from sightline.hub.contents import Contents, Provenance, read_contents
 from sightline.hub.layouts.table import LAYOUTS, WRITTEN, Layout, layout
 from sightline.hub.proof import Proof, answers, apart, bytes_in, rounding, same_tokens
 
@@ -54,7 +54,7 @@ def convert(
     refuse_other_contents(target)
     path = _located(os.fspath(source), revision, allow_pickle)
     contents = read_contents(path, allow_pickle=allow_pickle)
-    contents.origin = _origin(os.fspath(source), path)
+    contents.provenance = _provenance(os.fspath(source), path)
     _refuse_unholdable(contents, to, os.fspath(source))
     kind = stored_dtype(dtype)
     before = answers(contents)
@@ -111,17 +111,18 @@ def _check_target(to: str, dtype: str | None) -> None:
         raise ConfigError(f"the {to} layout does not store {dtype}: choose {allowed}")
 
 
-def _origin(name: str, path: Path) -> Origin:
+def _provenance(name: str, path: Path) -> Provenance:
     """Where a model came from; of a folder only its own name, for the rest is nobody's business."""
     from sightline.hub.bundled import read_card
     from sightline.hub.catalogue import find
-    from sightline.hub.names import commit_of, resolve
+    from sightline.hub.load import commit_of
+    from sightline.hub.names import resolve
 
     place = resolve(name)
     local = place.folder is not None and not place.bundled
     entry = None if local else find(place.name)
     licence = entry.licence if entry is not None else read_card(path).get("licence")
-    return Origin(
+    return Provenance(
         path.resolve().name if local else place.name,
         commit_of(path),
         licence if isinstance(licence, str) else None,

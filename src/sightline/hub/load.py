@@ -8,6 +8,7 @@ shape. Nothing of a folder is executed: JSON and safetensors are read, code is n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from sightline.core.devices import choose_device, choose_dtype
 from sightline.core.errors import ConfigError, UnsupportedTaskError
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.hub.contents import read_contents
-from sightline.hub.names import Place, commit_of, resolve
+from sightline.hub.names import Place, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from sightline.core.interfaces import System
     from sightline.inputs.processors import Processor
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass
@@ -105,7 +108,7 @@ def _load_folder(
         config=contents.config,
         system=contents.system,
         name=place.name,
-        revision=commit_of(folder),
+        revision=folder.name if _COMMIT.fullmatch(folder.name) else None,
         folder=folder,
         device=device,
         dtype=dtype,
@@ -161,3 +164,8 @@ def _refuse_unsupported(adapter: str | None, quantize: str | None) -> None:
             f"quantize {quantize!r}: this version computes in float32, bfloat16 or float16; choose "
             "one with dtype"
         )
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder of the hub's cache is named after; None for other folders."""
+    return folder.name if _COMMIT.fullmatch(folder.name) else None

@@ -14,7 +14,6 @@ from sightline.hub.layouts.detect import layout_of
 from sightline.hub.openai_files import SHA256, only_as_a_file
 from sightline.models.table import SYSTEMS, system
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -59,11 +58,6 @@ def resolve(name: str) -> Place:
         f"no folder, bundled model or known model is called {name!r}: {hint} "
         "('sightline models' lists the known ones)"
     )
-
-
-def commit_of(folder: Path) -> str | None:
-    """The commit that a folder of the hub's cache is named after; None for other folders."""
-    return folder.name if _COMMIT.fullmatch(folder.name) else None
 
 
 def _is_folder(path: Path) -> bool:

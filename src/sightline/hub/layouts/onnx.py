@@ -95,7 +95,7 @@ def describe(contents: Contents, network: Any) -> dict[str, Any]:
     """What `onnx.json` says, in plain JSON values; the inputs are known when the graphs are."""
     from sightline.hub.layouts.onnx_graph import OPSET
 
-    origin, entry = contents.origin, contents.system
+    origin, entry = contents.provenance, contents.system
     about: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
