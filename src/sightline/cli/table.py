@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Entry] = {
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
+    "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),
     "bench embed": Entry("bench:embed", "Measure how fast pictures are embedded here", TRAIN),
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
