@@ -22,7 +22,7 @@ from sightline.recipes.table import RECIPES
 def small(monkeypatch):
     """Two contenders, few drawings and few scored scenes."""
     monkeypatch.setitem(TABLES, "small", (Contender("CLIP", "clip"), Contender("SigLIP", "siglip")))
-    for name, value in (("SCENES", 100), ("LABELLED", 100), ("SCORED", 8), ("PAIRS", 8)):
+    for name, value in (("SCENES", 100), ("LABELLED", 100), ("SCORED", 8)):
         monkeypatch.setattr(comparison, name, value)
     return "small"
 
@@ -44,7 +44,11 @@ def test_a_table_is_made_once_and_goes_on(small, tmp_path):
     assert [run.name for run in only] == ["CLIP"]
     stamp = (tmp_path / "clip-0" / "scores.json").stat().st_mtime_ns
     finished = compare_systems(
-        small, tmp_path, seeds=1, steps=1, progress=lambda done, total: counted.append((done, total))
+        small,
+        tmp_path,
+        seeds=1,
+        steps=1,
+        progress=lambda done, total: counted.append((done, total)),
     )
     assert counted == [(1, 2), (2, 2)]
     assert (tmp_path / "clip-0" / "scores.json").stat().st_mtime_ns == stamp

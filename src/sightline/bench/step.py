@@ -147,7 +147,8 @@ def _pairs(spec: Any, words: Any, batch: int) -> PairBatch:
     most = words.vocab_size - 10
     ids = torch.randint(2, most, (batch, words.context_length), generator=generator)
     ids[:, -1] = words.vocab_size - 1 if words.eos_id is None else words.eos_id
-    return PairBatch(pixels, ids, torch.ones_like(ids, dtype=torch.bool), torch.arange(batch))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    return PairBatch(pixels=pixels, ids=ids, mask=mask, labels=torch.arange(batch))
 
 
 def _autocast(dtype: torch.dtype) -> Any:

@@ -69,6 +69,9 @@ class DualEncoderRecipe:
     context_length: int | None = None
     """None takes the length of the longest sentence, at most 64."""
     vocab_size: int = 1000
+    image_tower: str | None = None
+    """Of vision_text and where no weights are given: "vit" (None), "resnet" or another image
+    encoder."""
     positions: str = "sincos"
     """What the image positions start from: "sincos", or "normal" noise."""
     init: str | None = None
