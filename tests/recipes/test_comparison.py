@@ -67,9 +67,9 @@ def test_another_budget_needs_another_folder(small, tmp_path):
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="unknown table 'dual'.*dual-encoders"):
+    with pytest.raises(ConfigError, match=r"unknown table 'dual'.*dual-encoders"):
         compare_systems("dual", tmp_path)
-    with pytest.raises(ConfigError, match="unknown contender 'Clip'.*CLIP"):
+    with pytest.raises(ConfigError, match=r"unknown contender 'Clip'.*CLIP"):
         compare_systems("dual-encoders", tmp_path, only=["Clip"])
 
 

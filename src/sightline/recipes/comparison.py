@@ -36,7 +36,7 @@ SCENES, LABELLED = 12_000, 6_000
 """Drawings with captions, and drawings of one object with its name as label."""
 SCORED = 500
 """Scenes of one object for each score, and scenes among which a sentence is looked for."""
-STEPS, BATCH = 600, 64
+STEPS, BATCH = 400, 64
 SHARED = {
     "steps": str(STEPS),
     "batch_size": str(BATCH),
