@@ -36,6 +36,7 @@ class TextSpec:
       applied on top of the folder's own normalisation, which may contain it already.
     - `padding_side`: used where the folder names none.
     - `add_special`: whether begin and end tokens are added at all.
+    - `end_token`: whether the end token is among them.
 
     Raises:
         ConfigError: an unknown padding, or padding to a length that is not given.
@@ -49,6 +50,7 @@ class TextSpec:
     squeeze_whitespace: bool = False
     padding_side: Side = "right"
     add_special: bool = True
+    end_token: bool = True
 
     def __post_init__(self) -> None:
         if self.padding not in get_args(Padding):
@@ -76,7 +78,7 @@ class TextTokenizer(ABC):
     ) -> None:
         self.spec, self.files = spec, files
         self.prefix = prefix if spec.add_special else []
-        self.suffix = suffix if spec.add_special else []
+        self.suffix = suffix if spec.add_special and spec.end_token else []
         self.max_length = spec.max_length or files.max_length
         if spec.padding == "max_length" and self.max_length is None:
             raise ConfigError("padding to 'max_length' needs `max_length` in the TextSpec")
