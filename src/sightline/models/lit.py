@@ -114,12 +114,14 @@ class LiTConfig:
 
 
 # Flax computes the tanh form of GELU, and its norms have 1e-6; flaxformer's BERT keeps 1e-12.
-_FLAX = {"activation": "gelu_pytorch_tanh"}
+_GELU = "gelu_pytorch_tanh"
 _B16, _L16 = (
-    without_pooler(replace(vit.VARIANTS[size], norm_eps=1e-6, **_FLAX)) for size in ("B/16", "L/16")
+    without_pooler(replace(vit.VARIANTS[size], activation=_GELU, norm_eps=1e-6))
+    for size in ("B/16", "L/16")
 )
 _BASE, _LARGE = (
-    without_pooler(replace(bert.VARIANTS[f"{size}-uncased"], **_FLAX)) for size in ("base", "large")
+    without_pooler(replace(bert.VARIANTS[f"{size}-uncased"], activation=_GELU))
+    for size in ("base", "large")
 )
 # https://github.com/google-research/vision_transformer, vit_jax/configs/models.py, and big_vision's
 # configs/proj/image_text/siglip_lit_coco.py for the last two.

@@ -9,7 +9,8 @@ from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.models import vision_text
-from sightline.models.vision_text import VisionTextConfig, image_tower, text_tower, trunk
+from sightline.models.towers import image_tower, text_tower, trunk
+from sightline.models.vision_text import VisionTextConfig
 
 if TYPE_CHECKING:
     from sightline.hub.load import Loaded
