@@ -173,8 +173,11 @@ def numpy_image(tree, pixels):
         block = f"img/Transformer/encoderblock_{number}"
         heads = f"{block}/MultiHeadDotProductAttention_0"
         y = norm(x, tree, f"{block}/LayerNorm_0", 1e-6)
-        q, k, v = (np.einsum("btd,dnk->btnk", y, tree[f"{heads}/{part}/kernel"])
-                   + tree[f"{heads}/{part}/bias"] for part in ("query", "key", "value"))  # fmt: skip
+        q, k, v = (
+            np.einsum("btd,dnk->btnk", y, tree[f"{heads}/{part}/kernel"])
+            + tree[f"{heads}/{part}/bias"]
+            for part in ("query", "key", "value")
+        )
         mixed = np.einsum("btnk,nkd->btd", attended(q, k, v), tree[f"{heads}/out/kernel"])
         x = x + mixed + tree[f"{heads}/out/bias"]
         y = gelu(dense(norm(x, tree, f"{block}/LayerNorm_1", 1e-6), tree,

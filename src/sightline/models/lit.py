@@ -160,8 +160,8 @@ class LiT(nn.Module):
                 nn.init.normal_(head.weight, std=head.in_features**-0.5)
                 nn.init.zeros_(head.bias)
 
-    def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Unit vectors, float32."""
+    def encode_images(self, pixels: Float[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
+        """Unit vectors, float32, of what the image tower takes: pixels float[B, C, H, W]."""
         vectors = self.image(pixels).pooled  # [B D]
         return unit_length(vectors if self.image_head is None else self.image_head(vectors))
 
@@ -181,7 +181,7 @@ class LiT(nn.Module):
 
     def forward(
         self,
-        pixels: Float[Tensor, "B C H W"],
+        pixels: Float[Tensor, "B ..."],
         ids: Int[Tensor, "M T"],
         mask: Bool[Tensor, "M T"] | None = None,
     ) -> PairScores:

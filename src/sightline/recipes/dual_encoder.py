@@ -152,7 +152,7 @@ class PairBatch(NamedTuple):
     """Pictures and one sentence of each."""
 
     pixels: Tensor
-    """float32[B, 3, H, W]"""
+    """float32[B, 3, H, W], or float32[B, D] where a run keeps the vectors of its pictures."""
     ids: Tensor
     """int64[B, T]"""
     mask: Tensor
@@ -208,27 +208,61 @@ def pair_loader(
     records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe, template: str
 ) -> Loader[PairBatch]:
     """Endless seeded batches of readable pictures with sentences."""
+
+    def look(record: Record, generator: np.random.Generator) -> np.ndarray:
+        return random_crop(read_image(record.image), generator, recipe.crop)
+
+    def prepare(pictures: Sequence[np.ndarray]) -> Tensor:
+        return cast(Tensor, processor.images(pictures))
+
+    pairs = usable_pairs(records, recipe, template)
+    return sentence_loader(pairs, processor, recipe, template, look, prepare)
+
+
+def usable_pairs(
+    records: Sequence[Record], recipe: DualEncoderRecipe, template: str
+) -> Sequence[Record]:
+    """The records with sentences; with foreign ones, where the recipe is the shuffled control.
+
+    Raises:
+        DataError: there are none.
+    """
     usable = having(records, lambda record: bool(sentences_of(record, template)))
     if not usable:
         raise DataError(
             "no picture has a caption or a class: contrastive training needs pictures with "
             "sentences (a text file beside each picture, or a column named caption)"
         )
-    if recipe.shuffle_captions:
-        usable = _with_foreign_captions(usable, recipe.seed)
+    return _with_foreign_captions(usable, recipe.seed) if recipe.shuffle_captions else usable
+
+
+def sentence_loader(
+    pairs: Sequence[Record],
+    processor: Processor,
+    recipe: DualEncoderRecipe,
+    template: str,
+    look: Callable[[Record, np.random.Generator], np.ndarray],
+    prepare: Callable[[Sequence[np.ndarray]], Tensor],
+) -> Loader[PairBatch]:
+    """Endless seeded batches of what `look` sees in a record, each with one of its sentences.
+
+    Args:
+        look: runs in the loader's threads; raises `ImageError` for a picture that is left out.
+        prepare: a batch of what `look` saw as one tensor.
+    """
     share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
 
     def draw(record: Record, generator: np.random.Generator) -> Sample:
-        pixels = random_crop(read_image(record.image), generator, recipe.crop)
-        return Sample(pixels, *draw_sentence(record, generator, template, share), record.label)
+        seen = look(record, generator)
+        return Sample(seen, *draw_sentence(record, generator, template, share), record.label)
 
     def collate(samples: list[Sample]) -> PairBatch:
-        pixels, sentences, captions, labels = zip(*samples, strict=True)
+        seen, sentences, captions, labels = zip(*samples, strict=True)
         words, groups = processor.texts(sentences), group_labels(labels, captions)
-        return PairBatch(cast(Tensor, processor.images(pixels)), *words, groups)
+        return PairBatch(prepare(seen), *words, groups)
 
     return Loader(
-        usable,
+        pairs,
         collate,
         recipe.batch_size,
         seed=recipe.seed,

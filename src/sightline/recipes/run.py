@@ -15,6 +15,7 @@ from torch import nn
 from sightline.core.devices import available_cores, choose_device, set_threads
 from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.core.files import write_json
+from sightline.data.loader import Loader
 from sightline.data.park.records import ParkRecords
 from sightline.data.park.text import texts as park_texts
 from sightline.data.records import Dataset, Record
@@ -25,6 +26,7 @@ from sightline.inputs.prompts import fill
 from sightline.models.table import system as find_system
 from sightline.recipes.dual_encoder import (
     DualEncoderRecipe,
+    PairBatch,
     contrastive_step,
     largest_scale,
     number_of_steps,
@@ -37,7 +39,7 @@ from sightline.recipes.dual_encoder import (
 )
 from sightline.recipes.report import write_report
 from sightline.recipes.settings import RunSettings
-from sightline.recipes.splits import splits
+from sightline.recipes.splits import Splits, splits
 from sightline.recipes.towers import Start, fitting_size, start_from
 from sightline.tasks.model import Model, load
 from sightline.training import distributed
@@ -104,15 +106,26 @@ def train_dual_encoder(
         DataError: no captions, or data that cannot be read.
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
-    training, validation, test = splits(recipe)
-    recipe = with_picture_size(recipe, training)
-    template = find_system(recipe.system).default_template or "{}"
-    start = start_from(recipe, _all_sentences(training, template))
+    parts = splits(recipe)
+    recipe = with_picture_size(recipe, parts.training)
+    start = start_from(recipe, all_sentences(parts.training, template_of(recipe)))
+    return carry_out(recipe, pair_plan(recipe, start, parts), Path(out), minutes, progress)
+
+
+def pair_plan(
+    recipe: DualEncoderRecipe, start: Start, parts: Splits, loader: Loader[PairBatch] | None = None
+) -> Plan:
+    """A contrastive run from that start, over those parts of the data.
+
+    Args:
+        loader: batches of the part to train on; None makes them of its pictures.
+    """
+    training, validation, test = parts
     steps = number_of_steps(recipe, len(training))
-    plan = Plan(
+    return Plan(
         start=start,
         network=start.network,
-        loader=pair_loader(training, start.processor, recipe, template),
+        loader=loader or pair_loader(training, start.processor, recipe, template_of(recipe)),
         step=contrastive_step(
             objective_of(recipe, start.system.score),
             largest_scale(recipe.system),
@@ -127,10 +140,14 @@ def train_dual_encoder(
         judge=lambda model: held_out_scores(model, test, recipe.eval_limit),
         test=test,
     )
-    return carry_out(recipe, plan, Path(out), minutes, progress)
 
 
-def _all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
+def template_of(recipe: DualEncoderRecipe) -> str:
+    """The prompt of the system that is trained."""
+    return find_system(recipe.system).default_template or "{}"
+
+
+def all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
     """What a vocabulary is learned from: every sentence, and the words of the prompt."""
     if isinstance(records, ParkRecords):  # no picture needs to be drawn for its words
         yield from park_texts(seeds=range(3000))
