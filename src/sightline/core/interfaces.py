@@ -161,11 +161,11 @@ class System:
     """Config and published tensors to the config that these tensors fill, where config.json leaves
     something open (whether a BERT file carries its pooler); None where it says everything."""
     bind: Callable[[Any], System] | None = None
-    """Config to this system with the key spellings of that config, where they depend on it (a
-    system that is made of others); None where they do not."""
+    """Config to this system with the key spellings and the score of that config, where they depend
+    on it (a system that is made of others); None where they do not."""
     known_names: Mapping[str, str] = field(default_factory=dict)
     """Names people say to hub ids: "ViT-B/32" to "openai/clip-vit-base-patch32"."""
 
     def for_config(self, config: Any) -> System:
-        """This system, ready to read and write the tensors of a network with that config."""
+        """This system, ready to read, write and judge a network with that config."""
         return self if self.bind is None else self.bind(config)

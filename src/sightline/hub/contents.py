@@ -98,7 +98,8 @@ def _read_transformers(folder: Path, allow_pickle: bool) -> Contents:
         settled = entry.match_config(config, weights)
         if settled != config:
             config, network = settled, _without_memory(entry, settled)
-    state = own_state(entry.for_config(config).read_state, weights, str(folder))
+    entry = entry.for_config(config)
+    state = own_state(entry.read_state, weights, str(folder))
     check_state(network, state, str(folder), entry.name)
     words = entry.text(config) if entry.text is not None else None
     processor = Processor.load(folder, entry.preprocessing(config), words)

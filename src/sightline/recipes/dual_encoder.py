@@ -168,9 +168,14 @@ class PairBatch(NamedTuple):
     mask: Tensor
     """bool[B, T]"""
     pixels: Tensor | PackedPatches
-    """float32[B, 3, H, W], or B pictures of any shape in rows of patches."""
+    """float32[B, 3, H, W], or B pictures of any shape in rows of patches, or float32[B, D] where a
+    run keeps the vectors of its pictures."""
     labels: Tensor
     """int64[B]: equal for pictures of one class, and for equal captions without a class."""
+
+
+Look = Callable[[Record, np.random.Generator], np.ndarray]
+"""What is seen of a record: pixels uint8[H, W, 3], or a vector that was kept of them."""
 
 
 class Sample(NamedTuple):
@@ -221,25 +226,17 @@ def pair_loader(
 ) -> Loader[PairBatch]:
     """Endless seeded batches of readable pictures with sentences."""
 
-    def collate(samples: list[Sample]) -> PairBatch:
-        pixels = processor.images([sample.pixels for sample in samples])
-        return paired(samples, cast(Tensor, pixels), processor)
+    def prepare(pictures: Sequence[np.ndarray]) -> Tensor:
+        return cast(Tensor, processor.images(pictures))
 
-    return Loader(
-        usable_pairs(records, recipe, template),
-        collate,
-        recipe.batch_size,
-        seed=recipe.seed,
-        workers=recipe.workers,
-        transform=sample_drawer(recipe, template),
-        share=share_of_this_process(),
-    )
+    pairs = usable_pairs(records, recipe, template)
+    return sentence_loader(pairs, processor, recipe, template, None, prepare)
 
 
 def usable_pairs(
     records: Sequence[Record], recipe: DualEncoderRecipe, template: str
 ) -> Sequence[Record]:
-    """The pictures that have sentences; other pictures' sentences where the recipe asks for it.
+    """The records with sentences; with foreign ones, where the recipe is the shuffled control.
 
     Raises:
         DataError: there are none.
@@ -255,15 +252,54 @@ def usable_pairs(
     return _with_foreign_captions(list(usable), recipe.seed) if recipe.shuffle_captions else usable
 
 
+def sentence_loader(
+    pairs: Sequence[Record],
+    processor: Processor,
+    recipe: DualEncoderRecipe,
+    template: str,
+    look: Look | None,
+    prepare: Callable[[Sequence[np.ndarray]], Tensor],
+) -> Loader[PairBatch]:
+    """Endless seeded batches of what `look` sees in a record, each with one of its sentences.
+
+    Args:
+        look: see `sample_drawer`.
+        prepare: a batch of what `look` saw as one tensor.
+    """
+
+    def collate(samples: list[Sample]) -> PairBatch:
+        return paired(samples, prepare([sample.pixels for sample in samples]), processor)
+
+    return Loader(
+        pairs,
+        collate,
+        recipe.batch_size,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        transform=sample_drawer(recipe, template, look),
+        share=share_of_this_process(),
+    )
+
+
 def sample_drawer(
-    recipe: DualEncoderRecipe, template: str
+    recipe: DualEncoderRecipe, template: str, look: Look | None = None
 ) -> Callable[[Record, np.random.Generator], Sample]:
-    """What makes a sample of a record: a random crop, and one of its sentences."""
+    """What makes a sample of a record: what is seen of it, and one of its sentences.
+
+    Args:
+        look: runs in the loader's threads; raises `ImageError` for a picture that is left out. None
+            reads the picture and takes a random crop.
+    """
     share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
 
+    def cropped(record: Record, generator: np.random.Generator) -> np.ndarray:
+        return random_crop(read_image(record.image), generator, recipe.crop)
+
+    seeing = look or cropped
+
     def draw(record: Record, generator: np.random.Generator) -> Sample:
-        pixels = random_crop(read_image(record.image), generator, recipe.crop)
-        return Sample(pixels, *draw_sentence(record, generator, template, share), record.label)
+        seen = seeing(record, generator)
+        return Sample(seen, *draw_sentence(record, generator, template, share), record.label)
 
     return draw
 

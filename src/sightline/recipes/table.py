@@ -61,6 +61,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
         *_DUAL,
         {"system": "vision_text"},
     ),
+    "lit": RecipeEntry(
+        "LiT on pictures with captions: sentences learn what a locked image tower sees",
+        "sightline.recipes.lit",
+        "LiTRecipe",
+        "train_lit",
+        {},
+    ),
     "classifier": RecipeEntry(
         "a ViT or a ResNet on pictures with classes: a closed set of labels",
         "sightline.recipes.classifier",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from sightline.models.resnet import ResNetConfig
 from sightline.models.siglip_naflex import ImageTowerConfig as FlexibleTowerConfig
 from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
-from sightline.models.vision_text import image_tower
+from sightline.models.towers import image_tower
 from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
 from sightline.recipes.joined_towers import as_half, with_half
@@ -36,7 +36,9 @@ LONGEST, MEASURED = 64, 20_000
 """Tokens of a sentence at most, and sentences that are looked at, where no length is given."""
 OWN_SPACE = ("clip", "unicl", "vision_text")
 """Systems with a space whose width is that of neither tower."""
-RULES: Mapping[str, Rules] = {"clip": "clip", "unicl": "clip", "vision_text": "bert"}
+RULES: Mapping[str, Rules] = {
+    "clip": "clip", "unicl": "clip", "vision_text": "bert", "lit": "bert"
+}  # fmt: skip
 """Rules of the vocabulary that is learned, where they are not SigLIP's."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 224
 """Pixels of the pictures of a small network, where no size is given."""
@@ -74,12 +76,19 @@ class Start:
         )
 
 
-def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
+def start_from(
+    recipe: DualEncoderRecipe,
+    captions: Iterable[str],
+    settle: Callable[[Any], Any] = lambda config: config,
+) -> Start:
     """Build the network of a recipe; a vocabulary is learned from `captions` where none is given.
 
     Weights of a tower bring its size, its preprocessing or its tokenizer with it, and the joint
     scale with the first tower that has one; with both towers of one model the first loss is that
     model's own.
+
+    Args:
+        settle: has the last word on the config, before the network is built.
 
     Raises:
         ConfigError: weights of another system, or an unknown variant.
@@ -89,7 +98,7 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     image = _given(recipe.init or recipe.init_image, system, "image", recipe)
     text = image if recipe.init else _given(recipe.init_text, system, "text", recipe)
     tokenizer = text.processor.text if text else learn_vocabulary(recipe, captions)
-    config = _config(recipe, system, image, text, tokenizer)
+    config = settle(_config(recipe, system, image, text, tokenizer))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = system.build(config)
@@ -101,7 +110,7 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     if recipe.patch_dropout:
         _leave_out_patches(network, recipe)
     pictures = image.processor.image if image else image_processor(system.preprocessing(config))
-    return Start(network, Processor(pictures, tokenizer), config, system)
+    return Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
 
 
 def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> TextTokenizer:
@@ -126,8 +135,8 @@ def _given(
     from sightline.hub.load import load_checkpoint
 
     loaded = load_checkpoint(name, device="cpu", dtype="float32")
-    if system.name == "vision_text" != loaded.system.name and not recipe.init:
-        return as_half(loaded, tower, recipe.variant)
+    if system.bind is not None and loaded.system.name != system.name and not recipe.init:
+        return as_half(loaded, tower, recipe.variant, bare=system.name == "lit")
     if loaded.system.name != system.name:
         raise ConfigError(
             f"{name} is a {loaded.system.name} model and the recipe trains {system.name}: choose "
@@ -143,6 +152,8 @@ def _config(
     text: Loaded | None,
     tokenizer: TextTokenizer | None,
 ) -> Any:
+    if recipe.init and text is not None:
+        return text.config
     config = _own_config(recipe, system, tokenizer)
     if text is not None:
         config = with_half(config, text.config, "text")
