@@ -55,6 +55,9 @@ COMMANDS: Mapping[str, Entry] = {
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
     ),
     "bench step": Entry("bench_step:step", "Measure how long a step of training takes", TRAIN),
+    "bench open-set": Entry(
+        "bench_open_set:open_set", "Compare what a new class costs two kinds of model", TRAIN
+    ),
     "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
 """Full name to where the command is; a name of two words is a command of a group."""
@@ -62,5 +65,5 @@ COMMANDS: Mapping[str, Entry] = {
 GROUPS: Mapping[str, str] = {
     "data": "Look at data sets, clean, part and convert them, and write drawn ones.",
     "eval": "Measure a model on a data set.",
-    "bench": "Measure speed and memory on this machine.",
+    "bench": "Measure speed, memory and approaches on this machine.",
 }
