@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from sightline.core.errors import ConfigError, ImageError, InputError
+from sightline.tasks import batching
 from sightline.tasks.batching import Failed, prepared
 from sightline.tasks.embed import embed_each, embed_readable
 from sightline.tasks.model import Model
@@ -104,10 +105,13 @@ def test_other_errors_than_a_pictures_are_not_swallowed() -> None:
         raise RuntimeError("our own mistake")
 
     with pytest.raises(RuntimeError, match="our own mistake"):
-        list(prepared([1], broken, ahead=2, threads=1))
+        list(prepared([1], broken, ahead=2))
 
 
-def test_answers_keep_their_order_when_decoding_takes_different_times() -> None:
+def test_answers_keep_their_order_when_decoding_takes_different_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "available_cores", lambda: 2)
     later_is_done = threading.Event()
 
     def prepare(source: int, place: int) -> torch.Tensor:
@@ -117,7 +121,7 @@ def test_answers_keep_their_order_when_decoding_takes_different_times() -> None:
             later_is_done.set()
         return torch.tensor(source)
 
-    rows = list(prepared(range(6), prepare, ahead=4, threads=2))
+    rows = list(prepared(range(6), prepare, ahead=4))
     assert [int(row) for row in rows if not isinstance(row, Failed)] == list(range(6))
 
 

@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Entry] = {
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
     ),
+    "bench step": Entry("bench_step:step", "Measure how long a step of training takes", TRAIN),
     "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
 """Full name to where the command is; a name of two words is a command of a group."""

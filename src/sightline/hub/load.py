@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.core.devices import choose_device, choose_dtype
+from sightline.core.devices import choose_device, choose_dtype, fast_bfloat16
 from sightline.core.errors import ConfigError, UnsupportedTaskError
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.hub.contents import read_contents
@@ -97,10 +97,16 @@ def load_checkpoint(
 def _load_folder(
     folder: Path, place: Place, device: torch.device, dtype: torch.dtype, allow_pickle: bool
 ) -> Loaded:
+    import torch
+
+    from sightline.nn.packed import pack
+
     contents = read_contents(folder, allow_pickle=allow_pickle)
     network = contents.network
     _fill(network, contents.state, device, dtype)
     _fill_computed_buffers(network, contents.system, contents.config, device)
+    if dtype == torch.bfloat16 and device.type == "cpu" and fast_bfloat16("cpu"):
+        pack(network)
     domain = read_card(folder).get("domain", DRAWN_PARKS if place.bundled else None)
     return Loaded(
         network=network.eval().requires_grad_(False),

@@ -19,6 +19,7 @@ from sightline.core.outputs import EncodedImage, EncodedText, PairScores
 from sightline.inputs.naflex import NaFlexSpec
 from sightline.nn.linear import Conv2d, Linear
 from sightline.nn.meta import without_memory
+from sightline.nn.packed import pack
 from sightline.nn.precision import lower
 
 
@@ -127,6 +128,26 @@ def bfloat16_is_near(system: System) -> None:
         assert gap <= 2**-6, f"largest difference {gap:.4f} of the largest value"
 
 
+@torch.inference_mode()
+def packed_is_near(system: System) -> None:
+    """Weights in oneDNN's own order give the same embeddings within 1e-5, and return bit for bit.
+
+    What `load` does where bfloat16 is fast, checked in float32, which every processor multiplies.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return
+    network = _network(system)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    plain = [encode(batch) for encode, batch in _encoders(system, network)]
+    pack(network)
+    for a, b in zip(plain, (encode(x) for encode, x in _encoders(system, network)), strict=True):
+        gap = float((a - b).abs().max())
+        assert gap <= 1e-5 * max(1.0, float(a.abs().max())), f"packing moves it by {gap:.2g}"
+    state = network.state_dict()
+    assert state.keys() == before.keys(), state.keys() ^ before.keys()
+    assert all(torch.equal(state[name], value) for name, value in before.items()), "weights moved"
+
+
 def state_and_config_return(system: System) -> None:
     """Config and weights survive writing in the published layout and reading it back."""
     network = _network(system)
@@ -170,6 +191,7 @@ CONTRACTS: tuple[Callable[[System], None], ...] = (
     row_equals_batch_of_one,
     masked_padding_changes_nothing,
     bfloat16_is_near,
+    packed_is_near,
     state_and_config_return,
     tells_labels_apart,
 )

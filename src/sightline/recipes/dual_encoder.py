@@ -18,8 +18,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError, DataError, unknown_name
+from sightline.core.interfaces import PackedPatches
 from sightline.data.loader import Loader
 from sightline.data.mixtures import having
+from sightline.data.park.records import ParkRecords
 from sightline.data.records import Record
 from sightline.data.shares import Share
 from sightline.inputs.images import read_image
@@ -47,6 +49,9 @@ class DualEncoderRecipe:
 
     system: str = "siglip"
     data: str = ""
+    shapes: tuple[str, ...] = ()
+    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
+    them. None given draws squares."""
     seed: int = 0
 
     # the network, where no weights are given
@@ -64,6 +69,9 @@ class DualEncoderRecipe:
     context_length: int | None = None
     """None takes the length of the longest sentence, at most 64."""
     vocab_size: int = 1000
+    image_tower: str | None = None
+    """Of vision_text and where no weights are given: "vit" (None), "resnet" or another image
+    encoder."""
     positions: str = "sincos"
     """What the image positions start from: "sincos", or "normal" noise."""
     init: str | None = None
@@ -149,14 +157,18 @@ class DualEncoderRecipe:
 
 
 class PairBatch(NamedTuple):
-    """Pictures and one sentence of each."""
+    """Pictures and one sentence of each.
 
-    pixels: Tensor
-    """float32[B, 3, H, W]"""
+    The sentences come first: what counts the pictures of a batch looks at its first tensor, and
+    packed pictures have fewer rows than there are of them.
+    """
+
     ids: Tensor
     """int64[B, T]"""
     mask: Tensor
     """bool[B, T]"""
+    pixels: Tensor | PackedPatches
+    """float32[B, 3, H, W], or B pictures of any shape in rows of patches."""
     labels: Tensor
     """int64[B]: equal for pictures of one class, and for equal captions without a class."""
 
@@ -208,34 +220,60 @@ def pair_loader(
     records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe, template: str
 ) -> Loader[PairBatch]:
     """Endless seeded batches of readable pictures with sentences."""
-    usable = having(records, lambda record: bool(sentences_of(record, template)))
+
+    def collate(samples: list[Sample]) -> PairBatch:
+        pixels = processor.images([sample.pixels for sample in samples])
+        return paired(samples, cast(Tensor, pixels), processor)
+
+    return Loader(
+        usable_pairs(records, recipe, template),
+        collate,
+        recipe.batch_size,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        transform=sample_drawer(recipe, template),
+        share=share_of_this_process(),
+    )
+
+
+def usable_pairs(
+    records: Sequence[Record], recipe: DualEncoderRecipe, template: str
+) -> Sequence[Record]:
+    """The pictures that have sentences; other pictures' sentences where the recipe asks for it.
+
+    Raises:
+        DataError: there are none.
+    """
+    usable = records
+    if not isinstance(records, ParkRecords):  # every one of those has, and is drawn when needed
+        usable = having(records, lambda record: bool(sentences_of(record, template)))
     if not usable:
         raise DataError(
             "no picture has a caption or a class: contrastive training needs pictures with "
             "sentences (a text file beside each picture, or a column named caption)"
         )
-    if recipe.shuffle_captions:
-        usable = _with_foreign_captions(usable, recipe.seed)
+    return _with_foreign_captions(list(usable), recipe.seed) if recipe.shuffle_captions else usable
+
+
+def sample_drawer(
+    recipe: DualEncoderRecipe, template: str
+) -> Callable[[Record, np.random.Generator], Sample]:
+    """What makes a sample of a record: a random crop, and one of its sentences."""
     share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
 
     def draw(record: Record, generator: np.random.Generator) -> Sample:
         pixels = random_crop(read_image(record.image), generator, recipe.crop)
         return Sample(pixels, *draw_sentence(record, generator, template, share), record.label)
 
-    def collate(samples: list[Sample]) -> PairBatch:
-        pixels, sentences, captions, labels = zip(*samples, strict=True)
-        words, groups = processor.texts(sentences), group_labels(labels, captions)
-        return PairBatch(cast(Tensor, processor.images(pixels)), *words, groups)
+    return draw
 
-    return Loader(
-        usable,
-        collate,
-        recipe.batch_size,
-        seed=recipe.seed,
-        workers=recipe.workers,
-        transform=draw,
-        share=share_of_this_process(),
-    )
+
+def paired(
+    samples: Sequence[Sample], pixels: Tensor | PackedPatches, processor: Processor
+) -> PairBatch:
+    """The batch of pictures that are prepared already, with their sentences."""
+    _, sentences, captions, labels = zip(*samples, strict=True)
+    return PairBatch(*processor.texts(sentences), pixels, group_labels(labels, captions))
 
 
 def share_of_this_process() -> Share | None:
@@ -372,11 +410,15 @@ def training_stage(
     )
 
 
-def number_of_steps(recipe: RunSettings, pictures: int) -> int:
-    """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`."""
+def number_of_steps(recipe: RunSettings, pictures: int, batch: float | None = None) -> int:
+    """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`.
+
+    Args:
+        batch: pictures of a batch on average, where their number varies.
+    """
     if recipe.steps is not None:
         return recipe.steps
-    whole = recipe.batch_size * recipe.accumulate
+    whole = (batch or recipe.batch_size) * recipe.accumulate
     return min(recipe.most_steps, max(1, round(recipe.epochs * pictures / whole)))
 
 

@@ -78,6 +78,11 @@ class LowRank(nn.Module):
         self.up = Linear(rank, base.out_features, bias=False)
         nn.init.zeros_(self.up.weight)
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen one, whose type the input takes."""
+        return self.base.weight
+
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + self.up(self.down(x))
 
@@ -109,7 +114,7 @@ def empty_batch(work: Work, size: int) -> PairBatch:
     ids = torch.zeros(size, length, dtype=torch.int64)
     mask = torch.ones(size, length, dtype=torch.bool)
     labels = torch.zeros(size, dtype=torch.int64)
-    return PairBatch(_pictures(work, size), ids, mask, labels)
+    return PairBatch(ids, mask, _pictures(work, size), labels)
 
 
 def _pictures(work: Work, size: int) -> Tensor:

@@ -44,6 +44,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
     "siglip": RecipeEntry(
         "SigLIP on pictures with captions: every pair on its own", *_DUAL, {"system": "siglip"}
     ),
+    "naflex": RecipeEntry(
+        "SigLIP 2 NaFlex on pictures of every aspect ratio, under a budget of patches",
+        "sightline.recipes.naflex",
+        "NaFlexRecipe",
+        "train_naflex",
+        {},
+    ),
     "unicl": RecipeEntry(
         "UniCL on pictures with classes, captions or both: one loss over all of them",
         *_DUAL,

@@ -15,8 +15,11 @@ from torch import nn
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
+from sightline.models.resnet import ResNetConfig
+from sightline.models.siglip_naflex import ImageTowerConfig as FlexibleTowerConfig
 from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
+from sightline.models.vision_text import image_tower
 from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
 from sightline.recipes.joined_towers import as_half, with_half
@@ -166,11 +169,24 @@ def fitting_size(sides: Sequence[int], patch_size: int) -> int:
     return patch_size * max(1, round(side / patch_size))
 
 
+def small_resnet(width: int, depth: int, size: int) -> ResNetConfig:
+    """A ResNet of three stages that come to `width`; at least one block in each."""
+    quarter = max(1, width // 4)
+    return ResNetConfig(
+        widths=(quarter, 2 * quarter, width),
+        depths=tuple(max(1, (depth + stage) // 3) for stage in range(3)),
+        block="basic",
+        stem_width=quarter,
+        image_size=(size, size),
+    )
+
+
 def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokenizer | None) -> Any:
     if recipe.variant is not None:
         if recipe.variant not in system.variants:
             raise ConfigError(unknown_name("variant", recipe.variant, system.variants))
         return system.variants[recipe.variant]
+    tiny = _with_image_system(recipe, system)
     size = recipe.image_size or 8 * recipe.patch_size
     length = recipe.context_length or getattr(tokenizer, "max_length", None) or LONGEST
     text = replace(
@@ -181,13 +197,27 @@ def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokeni
         mlp_width=4 * recipe.text_width,
         context_length=length,
     )
-    config = replace(system.tiny, image=_image_config(recipe, system, size), text=text)
+    config = replace(tiny, image=_image_config(recipe, tiny.image, size), text=text)
     return replace(config, embedding_width=recipe.width) if system.name in OWN_SPACE else config
 
 
-def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
+def _with_image_system(recipe: DualEncoderRecipe, system: System) -> Any:
+    """The tiny config, with the image tower that the recipe names."""
+    if recipe.image_tower is None:
+        return system.tiny
+    if not hasattr(system.tiny, "image_system"):
+        raise ConfigError(
+            f"the image tower of {system.name} is its own: use image_tower with vision_text"
+        )
+    tower = image_tower(recipe.image_tower)
+    return replace(system.tiny, image_system=tower.name, image=tower.tiny)
+
+
+def _image_config(recipe: DualEncoderRecipe, tiny: Any, size: int) -> Any:
     """The small image tower; a Swin halves its grid once, and ends with the patches of a ViT."""
-    tiny, depth, heads = system.tiny.image, recipe.depth, recipe.num_heads
+    depth, heads = recipe.depth, recipe.num_heads
+    if isinstance(tiny, ResNetConfig):
+        return small_resnet(recipe.width, depth, size)
     if isinstance(tiny, SwinConfig):
         stages = 2 if depth > 1 and heads % 2 == recipe.patch_size % 2 == 0 else 1
         patch = recipe.patch_size // stages
@@ -200,14 +230,16 @@ def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
             patch_size=(patch, patch),
             branch_drop=0.0,
         )
+    grid: dict[str, Any] = {"patch_size": (recipe.patch_size,) * 2, "image_size": (size, size)}
+    if isinstance(tiny, FlexibleTowerConfig):
+        grid = {"patch_size": recipe.patch_size, "num_patches": (size // recipe.patch_size) ** 2}
     return replace(
         tiny,
         width=recipe.width,
         depth=depth,
         num_heads=heads,
         mlp_width=4 * recipe.width,
-        patch_size=(recipe.patch_size, recipe.patch_size),
-        image_size=(size, size),
+        **grid,
     )
 
 

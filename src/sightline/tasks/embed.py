@@ -25,7 +25,6 @@ from sightline.tasks.batching import (
     as_texts,
     check_batching,
     chunks,
-    decoding_threads,
     in_batches,
     prepared,
     source_name,
@@ -105,7 +104,6 @@ def encode_each(
         sources,
         lambda source, place: _pixels(model, source, place),
         ahead=2 * batch_size,
-        threads=decoding_threads(model.device),
     )
     return in_batches(rows, encode, batch_size, on_error)
 

@@ -28,7 +28,6 @@ from sightline.tasks.batching import (
     OnError,
     as_sources,
     check_batching,
-    decoding_threads,
     prepared,
     source_name,
 )
@@ -214,7 +213,6 @@ def _batches(
         sources,
         lambda source, place: model.processor.images([_read(source, place)]),
         ahead=2 * batch_size,
-        threads=decoding_threads(model.device),
     )
     places: list[int] = []
     chunk: list[Tensor] = []

@@ -19,9 +19,9 @@ FORMAT, FORMAT_VERSION = "sightline-park", 1
 def write(scenes: Iterable[Scene], folder: str | os.PathLike[str]) -> int:
     """Write PNG files, `captions.jsonl` and `park.json`; returns the number of scenes.
 
-    A line holds file_name, caption, captions, objects (kind, colour, size, box), relations,
-    questions (question, answer, kind), seed, split and background. The folder appears whole or
-    not at all.
+    A line holds file_name, label (of one object alone: "red bench"), caption, captions, objects
+    (kind, colour, size, box), relations, questions (question, answer, kind), seed, split and
+    background. The folder appears whole or not at all.
 
     Raises:
         DataError: the folder exists and holds something else than an earlier export.
@@ -44,6 +44,7 @@ def write(scenes: Iterable[Scene], folder: str | os.PathLike[str]) -> int:
 def describe(drawn: Scene) -> dict[str, Any]:
     """All that is true of a scene as plain values, masks left out."""
     return {
+        **({"label": drawn.objects[0].name} if len(drawn.objects) == 1 else {}),
         "caption": drawn.caption,
         "captions": list(drawn.captions),
         "objects": [
