@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sightline.hub.layouts.onnx_towers import Tower
 
 OPSET = 20
-"""The first with both kinds of GELU; onnxruntime has it since 1.17."""
+"""The first in which GELU is one operation, of both kinds."""
 LARGEST_FILE = 1_800_000_000
 """Bytes of weights inside the file: a message of protobuf ends at 2 GiB. More lie beside it."""
 _HALVED_FROM = 1024
