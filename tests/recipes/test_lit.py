@@ -20,6 +20,7 @@ import sightline
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.data.digits import write_digits
 from sightline.data.mixtures import Mixture
+from sightline.data.park.records import ParkRecords
 from sightline.hub.save import save_checkpoint
 from sightline.inputs.processors import Processor, image_processor
 from sightline.models.table import system
@@ -323,6 +324,16 @@ def test_the_key_knows_the_type_of_the_products_and_stored_bytes(looking, square
     keys |= {key_of(look, as_bytes), key_of(look, as_pixels)}
     as_pixels[0] = replace(as_pixels[0], image=as_pixels[0].image ^ np.uint8(1))
     assert len(keys | {key_of(look, as_pixels)}) == 5
+
+
+def test_drawn_parks_are_known_by_their_seeds_and_drawn_a_part_at_a_time(looking, monkeypatch):
+    look, _ = looking
+    parks = [ParkRecords("train", start, 12, size=32) for start in (0, 0, 5)]
+    one, same, other = (key_of(look, records) for records in parks)
+    assert one == same != other
+    monkeypatch.setattr(ParkRecords, "__iter__", None)  # nothing walks over all of them
+    found = vector_records(look, parks[0])
+    assert found.rows == len(found) == 12 and found[11].captions == parks[0][11].captions
 
 
 def test_a_newer_version_is_refused_by_name(looking):
