@@ -111,13 +111,17 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     if rank != int(rank):
         raise CheckpointError(f"{file}: 'r' is {rank}, where a whole number is expected")
     ranks = _patterns(file, config, "rank_pattern")
-    dropout = _value(file, config, "lora_dropout", (int, float), 0.0)
+    dropout = float(_value(file, config, "lora_dropout", (int, float), 0.0))
+    if not 0 <= dropout < 1:
+        raise CheckpointError(
+            f"{file}: 'lora_dropout' is {dropout}, where a share from 0 to below 1 is expected"
+        )
     return AdapterConfig(
         base=_value(file, config, "base_model_name_or_path", (str,), None) or None,
         revision=_value(file, config, "revision", (str,), None) or None,
         rank=int(rank),
         alpha=_number(file, config, "lora_alpha", 8),
-        dropout=min(0.999, max(0.0, float(dropout))),
+        dropout=dropout,
         rslora=_value(file, config, "use_rslora", (bool,), False),
         ranks={name: int(value) for name, value in ranks.items()},
         alphas=_patterns(file, config, "alpha_pattern"),

@@ -115,8 +115,8 @@ def check_base(adapter: Adapter, place: Place) -> None:
     if not same:
         raise ConfigError(
             f"adapter {adapter.name} was trained on {wanted} and would be put on {place.name}: "
-            f"load {wanted} with it. If both are the same weights, set base_model_name_or_path to null "
-            f"in {adapter.folder / ADAPTER_CONFIG}"
+            f"load {wanted} with it. If both are the same weights, set base_model_name_or_path to "
+            f"null in {adapter.folder / ADAPTER_CONFIG}"
         )
 
 
