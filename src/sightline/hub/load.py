@@ -52,7 +52,7 @@ class Loaded:
     domain: str | None
     """What the model knows, where that is narrow: "drawn parks"."""
     origin: Origin | None = None
-    """What the adapter that the network carries was put on; None without one."""
+    """What an adapter of this network is for, where the weights came from somewhere."""
 
 
 def load_checkpoint(
@@ -135,8 +135,14 @@ def _load_folder(
         dtype=dtype,
         bundled=place.bundled,
         domain=domain if isinstance(domain, str) else None,
-        origin=None if worn is None else Origin(place.name, revision, whole),
+        origin=Origin(_lasting_name(place), revision, whole),
     )
+
+
+def _lasting_name(place: Place) -> str:
+    """The name of a model, a folder's from the root."""
+    local = place.folder is not None and not place.bundled
+    return os.path.abspath(place.name) if local else place.name
 
 
 def _fill(

@@ -83,7 +83,7 @@ class Model:
         self.dtype: torch.dtype = loaded.dtype
         self.bundled = loaded.bundled
         self.origin = loaded.origin
-        """What the adapter that the network carries was put on; None without one."""
+        """What an adapter of this network is for; None where the weights came from nowhere."""
         self.domain = loaded.domain
         """What the weights know, where that is little ("drawn parks"); None for the open world."""
         self.prompts = PromptCache()
@@ -215,7 +215,7 @@ class Model:
         """
         from sightline.hub.adapters import Origin, save_adapter
 
-        origin = self.origin or Origin(self.name, self.revision)
+        origin = self.origin or Origin(None)
         save_adapter(self.network, self.system, self.config, folder, origin)
 
     def require_role(self, role: str, task: str, deed: str) -> None:
