@@ -235,7 +235,7 @@ def locked() -> Figure:
         place.set_ylim(-1.25, 1.25)
         place.set_aspect("equal")
         bare(place)
-    axes[0].set_xlabel("dots: pictures of four classes; stars: their sentences")
+    axes[0].set_xlabel("dots: pictures; stars: sentences")
     axes[1].set_xlabel("lines: the way there")
     return figure
 

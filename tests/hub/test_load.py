@@ -213,10 +213,9 @@ def test_a_folder_of_a_newer_version_is_refused_by_name(folder: Path, ours: Any)
         load(folder)
 
 
-@pytest.mark.parametrize("option", ["adapter", "quantize"])
-def test_what_this_version_cannot_do_is_said_before_anything_is_read(option: str) -> None:
-    with pytest.raises(UnsupportedTaskError, match=rf"{option} 'x': this version"):
-        load_checkpoint("nowhere", **{option: "x"})
+def test_what_this_version_cannot_do_is_said_before_anything_is_read() -> None:
+    with pytest.raises(UnsupportedTaskError, match="quantize 'x': this version"):
+        load_checkpoint("nowhere", quantize="x")
 
 
 def test_a_revision_belongs_to_the_hub(folder: Path) -> None:

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from sightline.data.loader import Loader
 from sightline.data.shares import Share
+from sightline.nn import lora
+from sightline.nn.linear import Linear
 from sightline.objectives.contrastive import alone, sigmoid_contrastive, softmax_contrastive
 from sightline.training import distributed
 from sightline.training.accumulation import (
@@ -69,6 +71,22 @@ def network() -> Towers:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return Towers().double()
+
+
+def adapted() -> Towers:
+    """The same with additions to the blocks of the picture's tower; nothing else learns."""
+    towers = network()
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        for block in towers.image.blocks:
+            assert isinstance(block, nn.Sequential)
+            for place in (0, 2):
+                plain = block[place]
+                layer = Linear(plain.in_features, plain.out_features).double()
+                layer.load_state_dict(plain.state_dict())
+                block[place] = layer
+        lora.add(towers, 2, targets=["image.*"])
+    return towers
 
 
 def loader(rows: int = 44) -> Loader[Tensor]:
@@ -127,6 +145,7 @@ class Scenario:
     step: Callable[[], Step]
     stages: tuple[Stage, ...] = PLAIN
     options: LoopOptions = field(default_factory=lambda: LoopOptions(plot=False))
+    network: Callable[[], nn.Module] = network
 
 
 SCENARIOS = {
@@ -134,6 +153,11 @@ SCENARIOS = {
     "sigmoid": Scenario(lambda: pairs("sigmoid")),
     "cached": Scenario(
         lambda: pairs("sigmoid"), STAGED, LoopOptions(accumulate=2, ema=0.8, plot=False)
+    ),
+    "lora": Scenario(
+        lambda: pairs("sigmoid"),
+        options=LoopOptions(accumulate=2, ema=0.8, plot=False),
+        network=adapted,
     ),
     "weighted": Scenario(
         lambda: accumulate(weighted), STAGED, LoopOptions(accumulate=3, ema=0.8, plot=False)
@@ -185,5 +209,13 @@ def run(
 
     options = replace(scenario.options, parallel=kind, eval_every=2, save_every=save_every)
     return train(
-        network(), loader(), stepping, scenario.stages, out, options, evaluate, "score", save_model
+        scenario.network(),
+        loader(),
+        stepping,
+        scenario.stages,
+        out,
+        options,
+        evaluate,
+        "score",
+        save_model,
     )

@@ -91,7 +91,7 @@ def together(work: Callable[[], object], count: int = 2) -> None:
 
 WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.chmod"}
 KINDS = {"alone": (1, "auto"), "ddp": (2, "ddp"), "fsdp": (2, "fsdp")}
-FEW = ("cached", "weighted")
+FEW = ("cached", "weighted", "lora")
 
 
 def compare(folder: Path, everything: bool) -> None:

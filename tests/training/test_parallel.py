@@ -72,7 +72,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-@pytest.mark.parametrize("name", ["cached", "weighted"])
+@pytest.mark.parametrize("name", ["cached", "weighted", "lora"])
 def test_two_processes_are_one(few, name, kind):
     assert differences(few / name / "alone", few / name / kind) == []
 

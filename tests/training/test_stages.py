@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from sightline.core.errors import ConfigError
+from sightline.core.patterns import fits
 from sightline.training.optimisers import build_optimiser, set_rate
-from sightline.training.stages import begin_stage, fits, restored_flags
+from sightline.training.stages import begin_stage, restored_flags
 from tests.training.small_run import Group, Net, Stage, network
 
 

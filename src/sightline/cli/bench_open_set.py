@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sightline.recipes.open_set import Row
 
 
-@click.command("open-set")
+@click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
               metavar="DIR", help="A new folder for data, runs and scores.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), default=900, show_default=True, metavar="N",

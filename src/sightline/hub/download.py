@@ -32,6 +32,9 @@ from sightline.hub.weights import (
 
 logger = logging.getLogger(__name__)
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_SAFETENSORS, ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.bin"
+
 ANSWER_SECONDS = 10.0
 """How long the hub may take to describe a repository."""
 
@@ -90,6 +93,35 @@ def download(name: str, revision: str | None = None, *, allow_pickle: bool = Fal
         return _snapshot(name, revision, patterns)
 
 
+def download_adapter(name: str, *, allow_pickle: bool = False) -> Path:
+    """The local folder of an adapter on the hub, fetched if it is not there yet.
+
+    Raises:
+        HubOfflineError: no connection (or `HF_HUB_OFFLINE`) and nothing in the cache.
+        HubAccessError, HubDiskError, HubError: as in `download`.
+        HubNotFoundError: no such repository, or no adapter that may be read in it.
+    """
+    with explained_failures(name, None):
+        if offline():
+            folder = _cached(name, None, ADAPTER_CONFIG)
+            if folder is None:
+                raise HubOfflineError(
+                    f"adapter {name} is not in the cache and HF_HUB_OFFLINE is set: unset it once "
+                    "and load the adapter"
+                )
+        else:
+            pickles = [ADAPTER_PICKLE] if allow_pickle else []
+            folder = _snapshot(name, None, [ADAPTER_CONFIG, ADAPTER_SAFETENSORS, *pickles])
+    present = {file.name for file in folder.iterdir()}
+    for wanted in (ADAPTER_CONFIG, ADAPTER_SAFETENSORS):
+        if wanted not in present and not (allow_pickle and ADAPTER_PICKLE in present):
+            raise HubNotFoundError(
+                f"{name} has no {wanted}: it is not an adapter in PEFT's layout, or has its "
+                f"tensors only as {ADAPTER_PICKLE}, a pickle, which is read under allow_pickle=True"
+            )
+    return folder
+
+
 def readable_size(count: int) -> str:
     """Bytes for a person, in powers of ten and three digits: "813 MB"."""
     units = ("bytes", "kB", "MB", "GB", "TB")
@@ -112,11 +144,11 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
     return Path(folder)
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
-    """The folder of this revision in the cache, whole or not."""
+def _cached(name: str, revision: str | None, file: str = "config.json") -> Path | None:
+    """The folder of this revision in the cache, whole or not, where it has that file."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json", cache_dir=cache_folder(), revision=revision)
+    found = try_to_load_from_cache(name, file, cache_dir=cache_folder(), revision=revision)
     return Path(found).parent if isinstance(found, str) else None
 
 

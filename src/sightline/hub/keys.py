@@ -45,7 +45,7 @@ def own_state(
 
 
 def check_state(network: nn.Module, state: Mapping[str, Tensor], source: str, system: str) -> None:
-    """Refuse unless names, shapes and kinds of numbers agree exactly.
+    """Refuse unless the tensors are those of a network, see `check_tensors`.
 
     Args:
         network: the network that expects the tensors; the meta device will do.
@@ -56,7 +56,17 @@ def check_state(network: nn.Module, state: Mapping[str, Tensor], source: str, sy
     Raises:
         CheckpointError: with a list of what is missing (-), unexpected (+) or different (!).
     """
-    expected: dict[str, Tensor] = dict(network.state_dict())
+    check_tensors(dict(network.state_dict()), state, source, system)
+
+
+def check_tensors(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, system: str
+) -> None:
+    """Refuse unless names, shapes and kinds of numbers agree exactly.
+
+    Raises:
+        CheckpointError: with a list of what is missing (-), unexpected (+) or different (!).
+    """
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     different = [

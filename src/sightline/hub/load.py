@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.core.devices import choose_device, choose_dtype, fast_bfloat16
 from sightline.core.errors import ConfigError, UnsupportedTaskError
+from sightline.hub.adapters import Adapter, Origin, check_base, find_adapter, put_on
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.hub.contents import read_contents
 from sightline.hub.names import Place, resolve
@@ -40,7 +41,7 @@ class Loaded:
     """The system's own frozen config."""
     system: System
     name: str
-    """The hub id, bundled name or folder that the weights came from."""
+    """The hub id, bundled name or folder that the weights came from, and the adapter on them."""
     revision: str | None
     """The commit of a hub model."""
     folder: Path
@@ -50,6 +51,8 @@ class Loaded:
     bundled: bool
     domain: str | None
     """What the model knows, where that is narrow: "drawn parks"."""
+    origin: Origin | None = None
+    """What an adapter of this network is for, where the weights came from somewhere."""
 
 
 def load_checkpoint(
@@ -57,7 +60,7 @@ def load_checkpoint(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
-    adapter: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     quantize: str | None = None,
     allow_pickle: bool = False,
 ) -> Loaded:
@@ -69,20 +72,23 @@ def load_checkpoint(
         dtype: number type of linears and convolutions; "auto" is bfloat16 where the device is fast
             in it. Everything else stays float32.
         revision: branch, tag or commit of a hub model.
-        adapter: not readable yet.
+        adapter: folder or hub id of a LoRA adapter in PEFT's layout, put on top and not merged.
         quantize: not available yet.
         allow_pickle: open weights that exist only as a pickle, as tensors only.
 
     Raises:
         HubError: and its kin, when a hub model cannot be fetched.
         CheckpointError: files that are broken, hostile or do not fit the network.
-        ConfigError: an unknown device, dtype or combination.
-        UnsupportedTaskError: `adapter` or `quantize`.
+        ConfigError: an unknown device, dtype or combination, or an adapter of another model.
+        UnsupportedTaskError: `quantize`.
     """
-    _refuse_unsupported(adapter, quantize)
+    _refuse_unsupported(quantize)
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     place = resolve(os.fspath(name))
+    worn = None if adapter is None else find_adapter(adapter, allow_pickle=allow_pickle)
+    if worn is not None:
+        check_base(worn, place)
     if place.folder is None:
         from sightline.hub.download import download
 
@@ -91,11 +97,16 @@ def load_checkpoint(
         if revision is not None:
             raise ConfigError(f"revision {revision!r} belongs to hub models; {name} is a folder")
         folder = place.folder
-    return _load_folder(folder, place, chosen_device, chosen_dtype, allow_pickle)
+    return _load_folder(folder, place, worn, chosen_device, chosen_dtype, allow_pickle)
 
 
 def _load_folder(
-    folder: Path, place: Place, device: torch.device, dtype: torch.dtype, allow_pickle: bool
+    folder: Path,
+    place: Place,
+    worn: Adapter | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    allow_pickle: bool,
 ) -> Loaded:
     import torch
 
@@ -105,22 +116,33 @@ def _load_folder(
     network = contents.network
     _fill(network, contents.state, device, dtype)
     _fill_computed_buffers(network, contents.system, contents.config, device)
+    whole: tuple[str, ...] = ()
+    if worn is not None:
+        whole = put_on(network, worn, contents.system, contents.config, allow_pickle)
     if dtype == torch.bfloat16 and device.type == "cpu" and fast_bfloat16("cpu"):
         pack(network)
     domain = read_card(folder).get("domain", DRAWN_PARKS if place.bundled else None)
+    revision = folder.name if _COMMIT.fullmatch(folder.name) else None
     return Loaded(
         network=network.eval().requires_grad_(False),
         processor=contents.processor,
         config=contents.config,
         system=contents.system,
-        name=place.name,
-        revision=folder.name if _COMMIT.fullmatch(folder.name) else None,
+        name=place.name if worn is None else f"{place.name} + {worn.name}",
+        revision=revision,
         folder=folder,
         device=device,
         dtype=dtype,
         bundled=place.bundled,
         domain=domain if isinstance(domain, str) else None,
+        origin=Origin(_lasting_name(place), revision, whole),
     )
+
+
+def _lasting_name(place: Place) -> str:
+    """The name of a model, a folder's from the root."""
+    local = place.folder is not None and not place.bundled
+    return os.path.abspath(place.name) if local else place.name
 
 
 def _fill(
@@ -159,12 +181,7 @@ def _fill_computed_buffers(
         network.get_submodule(owner)._buffers[own_name] = computed[name].to(device)
 
 
-def _refuse_unsupported(adapter: str | None, quantize: str | None) -> None:
-    if adapter is not None:
-        raise UnsupportedTaskError(
-            f"adapter {adapter!r}: this version loads whole checkpoints only; merge the adapter "
-            "into its base model and load that folder"
-        )
+def _refuse_unsupported(quantize: str | None) -> None:
     if quantize is not None:
         raise UnsupportedTaskError(
             f"quantize {quantize!r}: this version computes in float32, bfloat16 or float16; choose "

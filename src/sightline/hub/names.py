@@ -50,7 +50,7 @@ def resolve(name: str) -> Place:
         return Place(hub_id, None)
     if advice := only_as_a_file(name):
         raise HubNotFoundError(advice)
-    if _HUB_ID.fullmatch(name) and ".." not in name:
+    if is_hub_id(name):
         return Place(name, None)
     close = nearest(name, _known_names())
     hint = f"did you mean {' or '.join(close)}?" if close else "a hub id is 'organisation/model'"
@@ -58,6 +58,11 @@ def resolve(name: str) -> Place:
         f"no folder, bundled model or known model is called {name!r}: {hint} "
         "('sightline models' lists the known ones)"
     )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is spelled as the hub's are: "organisation/model"."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
 def _is_folder(path: Path) -> bool:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def pickle_refusal(place: str, file: str) -> str:
+def pickle_refusal(place: str, file: str, wanted: str = "model.safetensors") -> str:
     """Why a pickled weight file is not opened, and what to do instead."""
     return (
         f"{place} has its weights only as {file}, a pickle, which can run code when it is opened: "
-        "choose a repository or revision with model.safetensors, or allow it with --allow-pickle / "
+        f"choose a repository or revision with {wanted}, or allow it with --allow-pickle / "
         "allow_pickle=True (tensors only, converted once to safetensors)"
     )
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 LARGEST_SHARD = 5_000_000_000
 """Bytes in one weight file; the layout's usual limit."""
 
-_DESCRIPTIONS = {"config.json", "open_clip_config.json", "openai_layout.json", "onnx.json"}
+_DESCRIPTIONS = frozenset(
+    {"config.json", "open_clip_config.json", "openai_layout.json", "onnx.json"}
+)
 """A folder with one of these is a model folder, in one layout or another."""
 
 _MODEL_FILE = re.compile(
@@ -51,7 +53,8 @@ def save_checkpoint(
     """Write config.json, weights and the processor's files; the folder is whole or untouched.
 
     Args:
-        network: any device; nothing of it is changed.
+        network: any device; nothing of it is changed. Additions (`nn.lora`) are written into the
+            weights that they are added to.
         processor: its files are written beside the weights; None writes none.
         config: the system's own config.
         system: the system that built the network.
@@ -66,9 +69,11 @@ def save_checkpoint(
         ConfigError: a folder that holds other things than a model, an unknown dtype, or values
             that the dtype cannot hold.
     """
+    from sightline.nn.lora import merged_state
+
     target = Path(folder)
     refuse_other_contents(target)
-    own = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    own = {name: tensor.detach() for name, tensor in merged_state(network).items()}
     state = {
         name: stored_tensor(name, tensor, stored_dtype(dtype))
         for name, tensor in system.for_config(config).write_state(own).items()
@@ -92,7 +97,22 @@ def save_checkpoint(
     return target
 
 
-def refuse_other_contents(target: Path) -> None:
+def refuse_other_contents(
+    target: Path,
+    descriptions: frozenset[str] = _DESCRIPTIONS,
+    ours: re.Pattern[str] = _MODEL_FILE,
+    kind: str = "model",
+) -> None:
+    """Refuse to replace a folder that holds anything but what is to be written.
+
+    Args:
+        descriptions: names of files of which such a folder has one.
+        ours: names of the files that such a folder may have.
+        kind: what the folder is of, for the message.
+
+    Raises:
+        ConfigError: a file, another kind of folder, or one with other files in it.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -100,15 +120,16 @@ def refuse_other_contents(target: Path) -> None:
     names = sorted(entry.name for entry in target.iterdir())
     if not names:
         return
-    if not _DESCRIPTIONS.intersection(names):
+    if not descriptions.intersection(names):
         raise ConfigError(
-            f"{target} is not empty and no model folder: saving would replace it; give a new folder"
+            f"{target} is not empty and no {kind} folder: saving would replace it; give a new "
+            "folder"
         )
-    strangers = [name for name in names if not _MODEL_FILE.fullmatch(name)]
+    strangers = [name for name in names if not ours.fullmatch(name)]
     if strangers:
         raise ConfigError(
-            f"{target} holds {strangers[0]!r} beside a model: saving would delete it; move it away "
-            "or give a new folder"
+            f"{target} holds {strangers[0]!r} beside a {kind}: saving would delete it; move it "
+            "away or give a new folder"
         )
 
 

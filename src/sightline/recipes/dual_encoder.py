@@ -26,6 +26,7 @@ from sightline.data.records import Record
 from sightline.data.shares import Share
 from sightline.inputs.images import read_image
 from sightline.inputs.prompts import fill
+from sightline.nn.lora import QUERIES_AND_VALUES
 from sightline.objectives.blockwise import check_chunk
 from sightline.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from sightline.objectives.unicl import group_labels, label_contrastive
@@ -103,6 +104,17 @@ class DualEncoderRecipe:
     ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that do not learn: image.*"""
+    lora_rank: int = 0
+    """Rank of low-rank additions (LoRA) to the weights of `init`, which alone learn then; 0 trains
+    the weights themselves. Each checkpoint has the adapter beside the merged model."""
+    lora_alpha: float | None = None
+    """The additions' scale is alpha / rank; None takes the rank."""
+    lora_targets: tuple[str, ...] = QUERIES_AND_VALUES
+    """Patterns of the linear layers that get additions: *.attention.*, *.mlp.*, text.*"""
+    lora_dropout: float = 0.0
+    """Probability of dropping a component of an addition's input."""
+    lora_rslora: bool = False
+    """Divide alpha by the square root of the rank, for large ranks."""
     template_share: float = 0.2
     """Share of sentences put into the system's own classification prompt, so that its words are not
     foreign to a vocabulary learned from captions; 0 with `init` or `init_text`."""
@@ -143,6 +155,11 @@ class DualEncoderRecipe:
     def __post_init__(self) -> None:
         if self.init and (self.init_image or self.init_text):
             raise ConfigError("init gives both towers: use init, or init_image and init_text")
+        if self.lora_rank and not self.init:
+            raise ConfigError(
+                f"lora_rank {self.lora_rank} adds to weights that stay as they are: name them with "
+                "init, or use lora_rank=0"
+            )
         if self.positions not in ("sincos", "normal"):
             raise ConfigError(f"positions {self.positions!r}: use sincos or normal")
         if self.objective not in (None, *OBJECTIVES):
@@ -358,7 +375,8 @@ def contrastive_step(
     inner = cached_contrastive(embed, loss)
 
     def step(network: nn.Module, batches: list[PairBatch]) -> StepResult:
-        if largest_scale is not None:
+        # a scale that does not learn stays what it was, bit for bit
+        if largest_scale is not None and network.logit_scale.requires_grad:
             network.logit_scale.data.clamp_(max=math.log(largest_scale))  # type: ignore[operator]
         result = inner(network, batches)
         scale, bias = (float(value.detach()) for value in network.pair_scale())  # type: ignore[operator]

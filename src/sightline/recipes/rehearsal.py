@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
 from sightline.core.interfaces import System
 from sightline.inputs.naflex import NaFlexSpec
-from sightline.nn.attention import Attention
-from sightline.nn.linear import Linear
+from sightline.nn import lora
 from sightline.nn.precision import lower
 from sightline.recipes.dual_encoder import PairBatch, pair_loss
 from sightline.training.accumulation import Step, backward, cached_contrastive
@@ -69,39 +68,18 @@ class Work:
         return self.kind != INFERENCE
 
 
-class LowRank(nn.Module):
-    """A frozen linear layer plus x A^T B^T, with A of `rank` rows; B starts at 0."""
-
-    def __init__(self, base: Linear, rank: int) -> None:
-        super().__init__()
-        self.base = base
-        self.down = Linear(base.in_features, rank, bias=False)
-        self.up = Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen one, whose type the input takes."""
-        return self.base.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.up(self.down(x))
-
-
 def build(work: Work) -> nn.Module:
     """The network on the default device, with what learns marked as such."""
     network = work.system.build(work.config)
     if not work.trains:
         return lower(network, work.dtype).eval().requires_grad_(False)
     if work.kind == "lora":
-        network.requires_grad_(False)
-        for attention in [m for m in network.modules() if isinstance(m, Attention)]:
-            for name in ("q", "v"):
-                setattr(attention, name, LowRank(getattr(attention, name), work.rank))
-        if not any(p.requires_grad for p in network.parameters()):
+        try:
+            lora.add(network, work.rank)
+        except ConfigError:
             raise UnsupportedTaskError(
                 f"{work.system.name} has no attention with queries and values for lora: use full"
-            )
+            ) from None
     if work.kind == "locked":
         lock(network, "image")
     set_modes(network)

@@ -158,7 +158,7 @@ def all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
 
 def dual_encoder_stage(recipe: DualEncoderRecipe, steps: int, network: nn.Module) -> Stage:
     """One stage over the parameters of `network`, the towers at their own rates."""
-    names = [name for name, _ in network.named_parameters()]
+    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     return training_stage(recipe, steps, tower_groups(recipe, names))
 
 
@@ -232,7 +232,7 @@ def carry_out(
         ),
         evaluate=lambda network: plan.choose(plan.trained(network).as_model(recipe.system)),
         score=next(iter(before)),
-        save_model=lambda network, folder: plan.trained(network).save(folder / "model"),
+        save_model=lambda network, folder: plan.trained(network).save_all(folder),
         recipe=settings_of(recipe),
         progress=progress,
     )

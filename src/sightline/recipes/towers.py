@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.resnet import ResNetConfig
@@ -20,17 +21,21 @@ from sightline.models.siglip_naflex import ImageTowerConfig as FlexibleTowerConf
 from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
 from sightline.models.towers import image_tower
+from sightline.nn import lora
 from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
 from sightline.recipes.joined_towers import as_half, with_half
 
 if TYPE_CHECKING:
     from sightline.core.interfaces import System
+    from sightline.hub.adapters import Origin
     from sightline.hub.load import Loaded
     from sightline.inputs.tokenizers import TextTokenizer
     from sightline.recipes.dual_encoder import DualEncoderRecipe
     from sightline.tasks.model import Model
 
+
+logger = logging.getLogger(__name__)
 
 LONGEST, MEASURED = 64, 20_000
 """Tokens of a sentence at most, and sentences that are looked at, where no length is given."""
@@ -52,6 +57,8 @@ class Start:
     processor: Processor
     config: Any
     system: System
+    adapter: Origin | None = None
+    """What the adapter that learns is for; None where there is none that could be saved."""
 
     def as_model(self, name: str, folder: Path = Path(".")) -> Model:
         """The network behind the public methods, for evaluation; shares the weights."""
@@ -66,6 +73,14 @@ class Start:
                 dtype=torch.float32, bundled=False, domain=None,
             )
         )  # fmt: skip
+
+    def save_all(self, folder: Path) -> None:
+        """Write `folder/model`, additions merged, and `folder/adapter` with the additions alone."""
+        from sightline.hub.adapters import save_adapter
+
+        self.save(folder / "model")
+        if self.adapter is not None:
+            save_adapter(self.network, self.system, self.config, folder / "adapter", self.adapter)
 
     def save(self, folder: Path, metadata: dict[str, Any] | None = None) -> None:
         """Write the folder that `sightline.load` and transformers read."""
@@ -110,7 +125,28 @@ def start_from(
     if recipe.patch_dropout:
         _leave_out_patches(network, recipe)
     pictures = image.processor.image if image else image_processor(system.preprocessing(config))
-    return Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
+    start = Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
+    if recipe.lora_rank and image is not None:
+        start.adapter = _add_to_weights(start, recipe, image)
+    return start
+
+
+def _add_to_weights(start: Start, recipe: DualEncoderRecipe, given: Loaded) -> Origin | None:
+    """Low-rank additions; what their adapter is for, where one can be saved."""
+    from sightline.hub.adapters import adapted_names
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        lora.add(
+            start.network, recipe.lora_rank, recipe.lora_alpha, recipe.lora_targets,
+            dropout=recipe.lora_dropout, rslora=recipe.lora_rslora,
+        )  # fmt: skip
+    try:
+        adapted_names(start.network, start.system, start.config)
+    except UnsupportedTaskError as error:
+        logger.warning("%s. Checkpoints hold the merged model alone", error)
+        return None
+    return given.origin
 
 
 def learn_vocabulary(recipe: DualEncoderRecipe, captions: Iterable[str]) -> TextTokenizer:

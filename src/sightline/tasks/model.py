@@ -33,7 +33,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    adapter: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     quantize: str | None = None,
     allow_pickle: bool = False,
 ) -> Model:
@@ -44,7 +44,7 @@ def load(
         device: "auto" takes a GPU where there is one.
         dtype: type of linear layers and convolutions; "auto" is never slower than float32.
         revision: branch, tag or commit on the hub.
-        adapter: weights of an adapter, put on top.
+        adapter: folder or hub id of a LoRA adapter in PEFT's layout, put on top.
         quantize: how to store the weights of linear layers in fewer bits.
         allow_pickle: also read `.bin` weights, with torch's tensors-only reader.
 
@@ -82,6 +82,8 @@ class Model:
         self.device: torch.device = loaded.device
         self.dtype: torch.dtype = loaded.dtype
         self.bundled = loaded.bundled
+        self.origin = loaded.origin
+        """What an adapter of this network is for; None where the weights came from nowhere."""
         self.domain = loaded.domain
         """What the weights know, where that is little ("drawn parks"); None for the open world."""
         self.prompts = PromptCache()
@@ -200,10 +202,21 @@ class Model:
         raise cannot(self, "explain", "explain its scores")
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model in the layout that transformers loads."""
+        """Write the model in the layout that transformers loads; an adapter is merged into it."""
         from sightline.hub.save import save_checkpoint
 
         save_checkpoint(self.network, self.processor, self.config, self.system, folder)
+
+    def save_adapter(self, folder: str | os.PathLike[str]) -> None:
+        """Write the adapter that the network carries, without its base, in PEFT's layout.
+
+        Raises:
+            UnsupportedTaskError: there is none, or one that PEFT could not put on.
+        """
+        from sightline.hub.adapters import Origin, save_adapter
+
+        origin = self.origin or Origin(None)
+        save_adapter(self.network, self.system, self.config, folder, origin)
 
     def require_role(self, role: str, task: str, deed: str) -> None:
         """Raises `UnsupportedTaskError` unless the network plays this role."""

@@ -12,7 +12,7 @@ from sightline.training.shards import fill, local
 
 
 class WeightAverage:
-    """A float32 shadow of every parameter (float64 for float64 parameters).
+    """A float32 shadow of every parameter that may learn (float64 for float64 parameters).
 
     After update number n, counted from 0, shadow = d * shadow + (1 - d) * weight with
     d = min(decay, (1 + n) / (10 + n)): early in a run the average forgets its random beginning
@@ -24,7 +24,7 @@ class WeightAverage:
         self.shadow = {
             name: parameter.detach().clone().to(_precise(parameter))
             for name, parameter in network.named_parameters()
-            if parameter.is_floating_point()
+            if parameter.is_floating_point() and parameter.requires_grad
         }
 
     @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.errors import CheckpointError
+from sightline.core.patterns import fits, select
 from sightline.training.schedules import rate_factor
 from sightline.training.shards import in_shards, like
-from sightline.training.stages import Group, Stage, fits, select
+from sightline.training.stages import Group, Stage
 
 
 def build_optimiser(network: nn.Module, stage: Stage, learning: Sequence[str]) -> torch.optim.AdamW:

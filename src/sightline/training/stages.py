@@ -1,21 +1,20 @@
 """Stages of a run: which parameters learn, how fast, and for how long.
 
-Patterns are those of `fnmatch` on parameter names ("vision.*"); a leading "!" takes names out
-again, and the last pattern that fits a name decides: ("*", "!vision.*") is all but the vision
+Patterns are those of `core.patterns` on parameter names: ("*", "!vision.*") is all but the vision
 tower. Models know nothing of any of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from sightline.core.errors import ConfigError, nearest, unknown_name
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.core.patterns import select
 from sightline.training.schedules import SCHEDULES
 
 NO_DECAY = ("*bias", "*bias_table", "*norm*", "*scale")
@@ -77,38 +76,6 @@ class Stage:
             raise ConfigError(
                 f"stage {self.name!r}: clip {self.clip} must be above 0; None switches clipping off"
             )
-
-
-def fits(name: str, patterns: Iterable[str]) -> bool:
-    """Whether the last pattern that speaks of the name takes it in."""
-    taken = False
-    for pattern in patterns:
-        wanted = not pattern.startswith("!")
-        if fnmatchcase(name, pattern.removeprefix("!")):
-            taken = wanted
-    return taken
-
-
-def select(names: Sequence[str], patterns: Sequence[str], where: str) -> list[str]:
-    """The names that the patterns take.
-
-    Raises:
-        ConfigError: a pattern that fits no name at all, with the nearest names.
-    """
-    for pattern in patterns:
-        bare = pattern.removeprefix("!")
-        if not any(fnmatchcase(name, bare) for name in names):
-            raise ConfigError(
-                f"{where}: no parameter fits the pattern {pattern!r}; there are for example "
-                + ", ".join(nearest(bare.strip("*."), _prefixes(names)) or names[:3])
-            )
-    return [name for name in names if fits(name, patterns)]
-
-
-def _prefixes(names: Iterable[str]) -> set[str]:
-    """The names and the names of the modules they are in."""
-    parts = [name.split(".") for name in names]
-    return {".".join(words[:end]) for words in parts for end in range(1, len(words) + 1)}
 
 
 def begin_stage(network: nn.Module, stage: Stage, fixed: frozenset[str]) -> list[str]:

@@ -37,14 +37,8 @@ _ROOMS = {
     "export": ["write"],
     "layout": ["MAX_OBJECTS"],
     "scenes": [
-        "ParkObject",
-        "ParkScenes",
-        "Question",
-        "Relation",
-        "Scene",
-        "digest",
-        "scene",
-        "SHAPES",
+        *["SHAPES", "ParkObject", "ParkScenes", "Question", "Relation", "Scene"],
+        *["digest", "scene"],
     ],
     "text": ["texts"],
     "vocabulary": [
