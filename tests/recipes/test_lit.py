@@ -424,6 +424,17 @@ def test_a_released_model_gives_its_tower_and_goes_on(squares, towers):
                for n, t in given.network.image.state_dict().items())  # fmt: skip
 
 
+@pytest.mark.usefixtures("bare_runs")
+def test_low_rank_additions_reach_the_text_alone(squares, towers, tmp_path):
+    run = replace(SMALL, data=str(squares), init=towers["lit"], lora_rank=2, precompute=True)
+    outcome = train_lit(run, tmp_path / "run")
+    before, after = (sightline.load(str(folder), device="cpu", dtype="float32").network.state_dict()
+                     for folder in (towers["lit"], outcome.model))  # fmt: skip
+    moved = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    assert moved and all(".attention.q." in n or ".attention.v." in n for n in moved)
+    assert all(name.startswith("text.") for name in moved)
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"precompute": True, "crop": 0.9}, "precompute=yes keeps one vector of a picture, and crop="),
     ({"patch_dropout": 0.5}, "the image tower of lit is locked: patch_dropout and image_lr_scale"),
