@@ -1,5 +1,6 @@
 """Predicted memory: counted by hand where that can be done, refused where it cannot."""
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_checkpointing_and_bfloat16_save_activations(full):
     lowered = memory_model(tiny(kind="none", dtype=torch.bfloat16), "cpu").peak(64)
     assert lowered["weights"] < answers["weights"]
     assert answers["optimiser"] == 0
+
+
+@pytest.mark.parametrize("kind", ["full", "locked"])
+def test_casts_that_end_together_end_in_one_order(kind):
+    """Autocast drops them by their addresses, which no two runs share."""
+    model = memory_model(tiny(kind=kind, dtype=torch.bfloat16), "cpu")
+    assert model.small.events == model.large.events
+    ends = [[n for n, _ in run] for began, run in groupby(model.small.events, lambda e: e[1])
+            if not began]  # fmt: skip
+    assert all(run == sorted(run) for run in ends) and max(map(len, ends)) > 20
 
 
 @pytest.mark.parametrize("name", ["resnet", "swin", "bert"])

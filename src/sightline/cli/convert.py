@@ -29,9 +29,9 @@ def convert(
     """Write a model in another project's layout, and prove that it is the same.
 
     MODEL is a hub id, a known name, or a folder or file in the layout of transformers, OpenAI's
-    CLIP, open_clip, timm (ViT) or big_vision (npz of ViT or SigLIP). The result is read back and
-    compared with the source on the same pictures and words before it takes its place; --dtype is
-    the number type to store (default: as in the source).
+    CLIP, open_clip, timm (ViT) or big_vision (npz of ViT, SigLIP or LiT). The result is read back
+    and compared with the source on the same pictures and words before it takes its place; --dtype
+    is the number type to store (default: as in the source).
 
     The layout "onnx" is a graph for each tower, which onnxruntime runs without this library; it is
     compared by onnxruntime, in batches of 1 and 3.

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
@@ -77,8 +79,13 @@ class Recorder(TorchDispatchMode):
         self.trace.parts[self._numbers[tensor.untyped_storage()._cdata]] = part
 
     def close(self) -> Trace:
-        """What was recorded; what ends from now on is not."""
+        """What was recorded; what ends from now on is not.
+
+        What ends together is put in order: autocast drops its casts by their addresses.
+        """
         self._open = False
+        runs = (list(run) for _, run in groupby(self.trace.events, key=itemgetter(1)))
+        self.trace.events = [event for run in runs for event in (run if run[0][1] else sorted(run))]
         return self.trace
 
     def _note(self, tensor: Tensor) -> None:
