@@ -347,6 +347,7 @@ def test_hostile_arrays_are_refused(tmp_path: Path) -> None:
     ("siglip", "openai", r"the openai layout cannot hold .* it holds CLIP and no siglip"),
     ("vit", "open_clip", r"fixed parts, and vit is none of them; transformers can"),
     ("clip_resnet", "transformers", r"transformers has no class for CLIP with ResNet towers"),
+    ("lit", "transformers", r"transformers has no class for LiT"),
     ("clip", "timm", r"timm is only read here: choose one of transformers, openai, open_clip"),
     ("clip", "openclip", r"unknown layout 'openclip': did you mean 'open_clip'"),
 ])  # fmt: skip

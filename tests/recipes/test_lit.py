@@ -20,6 +20,7 @@ import sightline
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.data.digits import write_digits
 from sightline.data.mixtures import Mixture
+from sightline.data.park.records import ParkRecords
 from sightline.hub.save import save_checkpoint
 from sightline.inputs.processors import Processor, image_processor
 from sightline.models.table import system
@@ -325,6 +326,16 @@ def test_the_key_knows_the_type_of_the_products_and_stored_bytes(looking, square
     assert len(keys | {key_of(look, as_pixels)}) == 5
 
 
+def test_drawn_parks_are_known_by_their_seeds_and_drawn_a_part_at_a_time(looking, monkeypatch):
+    look, _ = looking
+    parks = [ParkRecords("train", start, 12, size=32) for start in (0, 0, 5)]
+    one, same, other = (key_of(look, records) for records in parks)
+    assert one == same != other
+    monkeypatch.setattr(ParkRecords, "__iter__", None)  # nothing walks over all of them
+    found = vector_records(look, parks[0])
+    assert found.rows == len(found) == 12 and found[11].captions == parks[0][11].captions
+
+
 def test_a_newer_version_is_refused_by_name(looking):
     look, records = looking
     vector_records(look, records)
@@ -411,6 +422,17 @@ def test_a_released_model_gives_its_tower_and_goes_on(squares, towers):
     assert half.config.image_head == 0 and half.config.score == "softmax"
     assert all(torch.equal(half.network.image.state_dict()[n], t)
                for n, t in given.network.image.state_dict().items())  # fmt: skip
+
+
+@pytest.mark.usefixtures("bare_runs")
+def test_low_rank_additions_reach_the_text_alone(squares, towers, tmp_path):
+    run = replace(SMALL, data=str(squares), init=towers["lit"], lora_rank=2, precompute=True)
+    outcome = train_lit(run, tmp_path / "run")
+    before, after = (sightline.load(str(folder), device="cpu", dtype="float32").network.state_dict()
+                     for folder in (towers["lit"], outcome.model))  # fmt: skip
+    moved = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    assert moved and all(".attention.q." in n or ".attention.v." in n for n in moved)
+    assert all(name.startswith("text.") for name in moved)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -7,8 +7,8 @@
 Every field below is a setting. The data need a class for each picture: a folder per class, or a
 column named label. The closed-set counterpart of the dual encoders: a label that comes later needs
 training again (`init=RUN/...` keeps what was learned, the rows of known labels included). The tower
-can start a dual encoder: `sightline train vision_text --set init_image=RUN/checkpoints/best/model`,
-with `freeze=image.*` as a locked one (LiT, arXiv:2111.07991).
+can start a dual encoder: `sightline train lit --set init_image=RUN/checkpoints/best/model` keeps it
+as it is (LiT, arXiv:2111.07991), `sightline train vision_text` lets it learn on.
 """
 
 from __future__ import annotations

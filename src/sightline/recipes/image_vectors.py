@@ -30,6 +30,9 @@ from torch import Tensor
 from sightline.core.errors import CheckpointError, ConfigError, ImageError
 from sightline.core.files import atomic_file
 from sightline.core.interfaces import StoredPicture
+from sightline.data.mixtures import Mixture
+from sightline.data.park.records import ParkRecords
+from sightline.data.park.scenes import digest as park_digest
 from sightline.data.records import Record
 from sightline.tasks.batching import Failed, Pixels
 from sightline.tasks.embed import encode_each, evaluating
@@ -117,7 +120,8 @@ def vector_records(
         CheckpointError: vectors of a newer version of this program.
         TrainingError: the disk cannot be written to.
     """
-    distinct = list(records)  # of a mixture every record of every source once
+    # Of a mixture every record of every source once; drawn scenes are drawn when their part comes.
+    distinct = list(records) if isinstance(records, Mixture) else records
     folder = looking.out / FOLDER
     key: str = distributed.first(lambda: _agreed_key(looking, distinct))
     count, ranks = math.ceil(len(distinct) / ROWS), distributed.world_size()
@@ -144,9 +148,16 @@ def key_of(looking: Looking, records: Sequence[Record]) -> str:
     for name, tensor in sorted(model.network.image.state_dict().items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    for record in records:
-        digest.update(b"\n" + _identity(record))
+    for identity in _identities(records):
+        digest.update(b"\n" + identity)
     return digest.hexdigest()
+
+
+def _identities(records: Sequence[Record]) -> Iterator[bytes]:
+    if isinstance(records, ParkRecords):  # their seeds say what is drawn
+        yield repr((park_digest(), vars(records.scenes))).encode()
+    else:
+        yield from map(_identity, records)
 
 
 def _identity(record: Record) -> bytes:
