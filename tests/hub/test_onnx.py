@@ -28,8 +28,8 @@ from tests.hub.tiny import randomise, tiny, tiny_folder
 
 slow = pytest.mark.slow
 DUAL = ["clip", "siglip", "vision_text", pytest.param("clip_resnet", marks=slow),
-        pytest.param("unicl", marks=slow)]  # fmt: skip
-NEEDS_MASK = {"vision_text", "bert"}
+        pytest.param("unicl", marks=slow), pytest.param("lit", marks=slow)]  # fmt: skip
+NEEDS_MASK = {"vision_text", "lit", "bert"}
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
@@ -84,6 +84,9 @@ def test_both_towers_answer_as_the_network_does(name: str, tmp_path: Path) -> No
     assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-6)
     logits = about["scale"] * images @ texts.T + about["bias"]
     assert close(logits, expected.logits)
+    assert (about["score"], about["template"]) == (
+        model.system.score, model.system.default_template
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["resnet", pytest.param("swin", marks=slow), "vit"])

@@ -24,6 +24,7 @@ def small(monkeypatch):
     monkeypatch.setitem(TABLES, "small", (Contender("CLIP", "clip"), Contender("SigLIP", "siglip")))
     for name, value in (("SCENES", 100), ("LABELLED", 100), ("SCORED", 8)):
         monkeypatch.setattr(comparison, name, value)
+    monkeypatch.setitem(comparison.SHARED, "eval_limit", "4")
     return "small"
 
 

@@ -95,7 +95,7 @@ def describe(contents: Contents, network: Any) -> dict[str, Any]:
     """What `onnx.json` says, in plain JSON values; the inputs are known when the graphs are."""
     from sightline.hub.layouts.onnx_graph import OPSET
 
-    origin, entry = contents.provenance, contents.system
+    origin, entry = contents.provenance, contents.system.for_config(contents.config)
     about: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -133,11 +133,11 @@ def _words(contents: Contents) -> dict[str, Any]:
     if words is not None:
         spec = words.spec
         said |= {"pad_id": words.pad_id, "padding_side": words.padding_side}
-        said |= {name: getattr(spec, name) for name in _CANONICAL}
+        said |= {name: getattr(spec, name) for name in _FORM}
     return said
 
 
-_CANONICAL = ("lower_case", "strip_punctuation", "squeeze_whitespace")
+_FORM = ("lower_case", "strip_punctuation", "squeeze_whitespace", "end_token")
 
 
 def _as_text(value: Any) -> str:

@@ -115,8 +115,10 @@ def _text(contents: Contents, network: nn.Module) -> Tower:
 
 
 def context_length(contents: Contents) -> int:
-    """Tokens of a sentence at most."""
-    return int(getattr(contents.config, "text", contents.config).context_length)
+    """Tokens of a sentence at most, as the system cuts it or as the tower has places for it."""
+    assert contents.system.text is not None, "asked of systems with text only"
+    cut = contents.system.text(contents.config).max_length
+    return int(cut or getattr(contents.config, "text", contents.config).context_length)
 
 
 def is_padded_to_the_end(contents: Contents) -> bool:
