@@ -13,7 +13,7 @@ from sightline.recipes.free_memory import available, container_rest, parse_amoun
 from sightline.recipes.heap import Heap
 from sightline.recipes.memory_model import _record, memory_model, total
 from sightline.recipes.plan import find_network, largest_batch, plan, with_image_size
-from sightline.recipes.rehearsal import Work, build
+from sightline.recipes.rehearsal import Work, build, empty_batch
 
 
 def tiny(name: str = "clip", kind: str = "full", **options) -> Work:
@@ -77,6 +77,12 @@ def test_checkpointing_and_bfloat16_save_activations(full):
     lowered = memory_model(tiny(kind="none", dtype=torch.bfloat16), "cpu").peak(64)
     assert lowered["weights"] < answers["weights"]
     assert answers["optimiser"] == 0
+
+
+def test_sentences_are_as_long_as_the_system_cuts_them():
+    assert empty_batch(tiny("lit"), 2).ids.shape == (2, 9)  # of 11 positions
+    assert empty_batch(tiny("bert"), 2).ids.shape == (2, 11)
+    assert empty_batch(tiny("vit"), 2).ids.shape == (2, 1)
 
 
 @pytest.mark.parametrize("kind", ["full", "locked"])

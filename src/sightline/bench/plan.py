@@ -61,6 +61,7 @@ CASES = (
     Case("clip:B/32", "full", 8),
     Case("clip:B/32", "lora", 16),
     Case("siglip:B/16-224", "locked", 16),
+    Case("lit:LiT-B16B_2", "locked", 16),
 )
 
 

@@ -88,8 +88,8 @@ def build(work: Work) -> nn.Module:
 
 def empty_batch(work: Work, size: int) -> PairBatch:
     """Pictures and sentences of the longest length, on the default device, all zeros."""
-    words = getattr(work.config, "text", work.config)
-    length = 1 if work.system.text is None else words.context_length
+    words = None if work.system.text is None else work.system.text(work.config)
+    length = 1 if words is None else words.max_length
     ids = torch.zeros(size, length, dtype=torch.int64)
     mask = torch.ones(size, length, dtype=torch.bool)
     labels = torch.zeros(size, dtype=torch.int64)
