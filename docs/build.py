@@ -184,7 +184,8 @@ def sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         shape = [tower_shape(image)]
         if dual:
             words = config.text
-            shape += [tower_shape(words), f"{words.vocab_size:,}", str(words.context_length)]
+            longest = entry.text(config).max_length
+            shape += [tower_shape(words), f"{words.vocab_size:,}", str(longest)]
         rows.append(
             (f"`{name}`", *picture_shape(image), *shape, f"{parameter_count(entry, config):,}")
         )  # fmt: skip

@@ -19,6 +19,11 @@ where SigLIP's starts at -10.
 A sentence is [CLS] and at most 15 word pieces; there is no [SEP] behind them. The first release
 (B16B) has a linear layer over the picture's vector too, the later ones have none and are better.
 
+Published, not measured here: ImageNet's classes without training on them 72.1 % (B16B), 73.9 %
+(B16B_2), 75.7 % (L16L) and 20.7 % (coco_B16B, which saw COCO's captions alone); COCO's captions
+found first from their picture 49.4 %, 51.5 %, 48.5 % and 47.2 %, the picture from its caption
+31.1 %, 31.8 %, 31.2 % and 32.1 %.
+
 Any image encoder of this library, and the image half of CLIP or of SigLIP, can be the locked tower.
 
 Differs from the paper: its text towers that are no BERT are not here, nor are those of the released
