@@ -478,14 +478,15 @@ def test_sentences_learn_and_shuffled_ones_do_not(squares, towers, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_handwritten_digits_are_named_by_a_locked_classifier(tmp_path):
     """The tower was taught ten labels; sentences learn to say them, shuffled ones do not."""
     data = str(write_digits(tmp_path / "digits"))
     tower = train_classifier(
-        ClassifierRecipe(tower="resnet", data=data, steps=250), tmp_path / "tower"
+        ClassifierRecipe(tower="resnet", data=data, steps=250, eval_every=250), tmp_path / "tower"
     )
     assert tower.after["top1"] >= 0.95
-    run = LiTRecipe(data=data, init_image=str(tower.model), steps=300)
+    run = LiTRecipe(data=data, init_image=str(tower.model), steps=150, eval_every=150)
     outcome = train_lit(run, tmp_path / "lit")
     assert outcome.before["zeroshot"] <= 0.35
     assert outcome.after["zeroshot"] >= 0.9
