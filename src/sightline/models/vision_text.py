@@ -346,7 +346,14 @@ def bind(config: VisionTextConfig) -> System:
             written |= {published + name: tensor for name, tensor in part.items()}
         return written
 
-    return replace(SYSTEM, read_state=read_state, write_state=write_state)
+    def class_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = {k: v for k, v in state.items() if not k.startswith(tuple(towers))}
+        for published, (_, tower) in towers.items():
+            part = (tower.class_names or dict)(_below(published, state))
+            named |= {published + name: tensor for name, tensor in part.items()}
+        return named
+
+    return replace(SYSTEM, read_state=read_state, write_state=write_state, class_names=class_names)
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
