@@ -369,6 +369,18 @@ def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
             "seeded, resumable batches of captioned pictures of every shape under a budget of "
             "patches; the loop, the step and the loss are those of the other contrastive systems."
         )
+    elif dual and entry.name == "lit":
+        parts += [
+            "Training sentences for a tower that sees well already "
+            "([guide](../guides/train.md#a-locked-image-tower), [idea](../learn/locked.md)):",
+            "<!-- not run: takes minutes, or a download -->",
+            "```console\nsightline train classifier --data FOLDER --out TOWER\n"
+            "sightline train lit --data FOLDER --out RUN "
+            "--set init_image=TOWER/checkpoints/best/model\n"
+            "sightline train lit --data FOLDER --out RUN "
+            "--set init_image=google/vit-base-patch16-224-in21k \\\n"
+            "    --set init_text=google-bert/bert-base-uncased --set lr=1e-3\n```",
+        ]
     elif dual and entry.bind is not None:
         parts += [
             "Training, from scratch or from the weights of two towers "

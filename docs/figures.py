@@ -25,6 +25,7 @@ from sightline.nn.lora import LoRALinear
 from sightline.nn.masks import causal, key_padding
 from sightline.nn.meta import without_memory
 from sightline.nn.positions import resample_grid
+from sightline.objectives.contrastive import softmax_contrastive
 from sightline.tasks.feature_sheets import layer_sheet
 from sightline.tasks.features import find_features
 from sightline.tasks.model import load
@@ -219,6 +220,49 @@ def sigmoid() -> Figure:
     axes[1].set_ylim(bottom=-30)
     axes[0].set_ylabel("mean logit")
     return figure
+
+
+def locked() -> Figure:
+    """Sentences learn on a circle: the pictures of four classes stay, or move too."""
+    figure, axes = panels(2, 3.4)
+    colours = (BLUE, RED, GREEN, GREY)
+    titles = ("locked: sentences move to the pictures", "both learn: pictures move as well")
+    for place, title, pictures_learn in zip(axes, titles, (False, True), strict=True):
+        paths = walk_on_a_circle(pictures_learn)
+        place.add_patch(Circle((0, 0), 1, fill=False, color=PALE))
+        for number, colour in enumerate(colours):
+            for path, marker, size in ((paths["pictures"], "o", 26), (paths["texts"], "*", 150)):
+                for points in path[:, number].transpose(0, 1):
+                    place.plot(*points.T, color=colour, linewidth=0.8, alpha=0.5)
+                    place.scatter(*points[-1], color=colour, marker=marker, s=size, zorder=3)
+        place.set_title(title)
+        place.set_xlim(-1.25, 1.25)
+        place.set_ylim(-1.25, 1.25)
+        place.set_aspect("equal")
+        bare(place)
+    axes[0].set_xlabel("dots: pictures; stars: sentences")
+    axes[1].set_xlabel("lines: the way there")
+    return figure
+
+
+def walk_on_a_circle(pictures_learn: bool) -> dict[str, torch.Tensor]:
+    """Unit vectors [step class number 2] of pictures and sentences under the softmax loss."""
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.deg2rad(torch.tensor([20.0, 75.0, 165.0, 285.0]))
+    angles = centres[:, None] + 0.16 * torch.randn(4, 5, generator=generator)
+    pictures = angles.clone().requires_grad_(pictures_learn)
+    texts = torch.deg2rad(torch.tensor([230.0, 200.0, 330.0, 130.0])).requires_grad_()
+    optimiser = torch.optim.Adam([texts, *([pictures] if pictures_learn else [])], lr=0.04)
+    seen: dict[str, list[torch.Tensor]] = {"pictures": [], "texts": []}
+    for step in range(160):
+        image, text = (torch.stack([a.cos(), a.sin()], dim=-1) for a in (pictures, texts))
+        seen["pictures"].append(image.detach())
+        seen["texts"].append(text.detach()[:, None])
+        loss = softmax_contrastive(image[:, step % 5], text, torch.tensor(8.0))
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    return {name: torch.stack(points) for name, points in seen.items()}
 
 
 def zeroshot() -> Figure:
@@ -474,6 +518,7 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "masks": masks,
     "softmax": contrastive,
     "sigmoid": sigmoid,
+    "locked": locked,
     "zeroshot": zeroshot,
     "scores": scores,
     "ties": ties,

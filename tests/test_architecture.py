@@ -46,7 +46,8 @@ OPTIONAL = {
 """Never imported at the head of a module."""
 NEVER = {"torchvision", "timm", "open_clip", "torchmetrics", "diffusers", "peft"}
 PEERS = {"transformers", "openvino", "onnxruntime"}
-"""Only the benchmarks import these, inside functions."""
+"""Only the benchmarks import these, inside functions. (What is exported is proved by onnxruntime,
+which `hub` asks `core.lazy` for.)"""
 
 
 def modules():

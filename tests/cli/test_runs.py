@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sightline.hub.bundled import BUNDLED
+from sightline.inputs.images import read_image
 from sightline.recipes.table import RECIPES, RecipeEntry
 from tests.cli.conftest import Run
 from tests.hub.false_hub import false_hub
@@ -104,6 +105,15 @@ def test_data_park_then_inspect(run: Run, tmp_path: Path) -> None:
     assert document["report"]["records"] == 3 and document["checked"] == 3
     plain = run("data", "inspect", tmp_path / "p")
     assert plain.code == 0 and "pictures\t3" in plain.out
+
+
+def test_data_park_draws_several_shapes(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    assert run("data", "park", "--count", 4, "--out", folder, "--shapes", "mixed").code == 0
+    sizes = {read_image(file).shape[:2] for file in folder.glob("*.png")}
+    assert sizes == {(64, 64), (96, 48), (48, 96), (40, 120)}
+    both = run("data", "park", "--out", folder, "--shapes", "40x40", "--size", 64)
+    assert both.code == 2 and "give --size or --shapes, not both" in both.err
 
 
 def test_data_inspect_names_what_is_broken(run: Run, classes: Path, tmp_path: Path) -> None:

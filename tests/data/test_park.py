@@ -14,6 +14,7 @@ from sightline.data import park
 from sightline.data.park import shapes, sprites
 from sightline.data.park.dice import Dice
 from sightline.data.park.layout import LARGE, sprite_of
+from sightline.data.park.scenes import parse_shapes
 
 SCENES = 150
 
@@ -295,6 +296,33 @@ def test_park_scenes_is_a_map_of_consecutive_seeds():
     assert found[-1].seed == 14
     with pytest.raises(IndexError, match="scene 5 of 5"):
         found[5]
+
+
+def test_shapes_take_turns_with_the_seeds_and_change_no_square_scene():
+    mixed = park.ParkScenes("train", start=3, count=9, shapes=park.SHAPES)
+    assert [s.pixels.shape[:2] for s in mixed] == [park.SHAPES[seed % 4] for seed in range(3, 12)]
+    assert park.SHAPES[0] == (64, 64)
+    for scene in mixed:
+        assert record(scene) == record(park.scene(scene.seed, size=(scene.height, scene.width)))
+        if scene.seed % 4 == 0:
+            assert record(scene) == record(park.scene(scene.seed))
+
+
+@pytest.mark.parametrize("split", park.SPLITS)
+def test_objects_fit_into_every_shape(split):
+    for scene in park.ParkScenes(split, count=240, shapes=park.SHAPES):
+        assert 1 <= len(scene.objects) <= 6
+        for thing, placement in zip(scene.objects, scene.layout.placements, strict=True):
+            assert thing.mask.sum() >= 0.7 * sprite_of(placement.thing).area
+
+
+def test_shapes_are_written_as_words():
+    assert parse_shapes(["48x96", "mixed"]) == ((48, 96), *park.SHAPES)
+    assert parse_shapes([]) == ()
+    with pytest.raises(ConfigError, match="shape '48': write HEIGHTxWIDTH in pixels, such as"):
+        parse_shapes(["48"])
+    with pytest.raises(ConfigError, match="size 16 x 64: a scene needs at least 32 pixels"):
+        parse_shapes(["16x64"])
 
 
 def test_scenes_travel_between_processes():

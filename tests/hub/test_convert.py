@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sightline.cli.program import program
 from sightline.core.errors import CheckpointError, ConfigError, UnsafeCheckpointError
-from sightline.hub import convert as converting
+from sightline.hub import proof as proving
 from sightline.hub.convert import convert
 from sightline.hub.layouts import npz, open_clip_config
 from sightline.hub.load import Loaded, load_checkpoint
@@ -347,6 +347,7 @@ def test_hostile_arrays_are_refused(tmp_path: Path) -> None:
     ("siglip", "openai", r"the openai layout cannot hold .* it holds CLIP and no siglip"),
     ("vit", "open_clip", r"fixed parts, and vit is none of them; transformers can"),
     ("clip_resnet", "transformers", r"transformers has no class for CLIP with ResNet towers"),
+    ("lit", "transformers", r"transformers has no class for LiT"),
     ("clip", "timm", r"timm is only read here: choose one of transformers, openai, open_clip"),
     ("clip", "openclip", r"unknown layout 'openclip': did you mean 'open_clip'"),
 ])  # fmt: skip
@@ -411,7 +412,7 @@ def test_the_proof_is_about_the_numbers_that_are_stored(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in header.values()} == {torch.bfloat16}
     again = convert(tmp_path / "m", "open_clip", tmp_path / "out")  # a model folder is replaced
     assert not again.rounding and again.bytes > proof.bytes
-    assert not converting.Proof({"x": float("nan")}, {"x": 1.0}, 1, 1, 1, 1, "equal", {}).holds
+    assert not proving.Proof({"x": float("nan")}, {"x": 1.0}, 1, 1, 1, 1, "equal", {}).holds
 
 
 @pytest.mark.parametrize(("where", "change", "match"), [

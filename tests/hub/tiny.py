@@ -17,7 +17,8 @@ from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.table import system
 
 RULES: dict[str, Rules] = {
-    "clip": "clip", "clip_resnet": "clip", "unicl": "clip", "bert": "bert", "vision_text": "bert"
+    "clip": "clip", "clip_resnet": "clip", "unicl": "clip", "bert": "bert", "vision_text": "bert",
+    "lit": "bert",
 }  # fmt: skip
 """Rules of a system's vocabulary, where they are not SigLIP's."""
 

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.core.interfaces import DualEncoder, System
 from sightline.models import bert, clip, resnet, siglip, vision_text, vit
+from sightline.models.towers import image_tower, text_tower, trunk
 from sightline.models.vision_text import (
     SYSTEM,
     TINY,
     VisionText,
     VisionTextConfig,
-    image_tower,
     read_config,
-    text_tower,
-    trunk,
     write_config,
 )
 from sightline.nn.linear import Linear
@@ -211,31 +209,12 @@ def test_settings_that_only_we_have_survive_the_file():
     for config in (
         replace(TINY, image_pooling="trunk"),
         replace(TINY, text=replace(TINY.text, pooling="cls")),
-        replace(TINY, image_projection=False, embedding_width=24),
         VisionTextConfig("resnet", resnet.TINY, "bert", bert.TINY),
         VisionTextConfig("clip", clip.TINY.image, "bert", bert.TINY),
         VisionTextConfig("siglip", siglip.TINY.image, "bert", bert.TINY),
     ):
         assert read_config(json.loads(json.dumps(write_config(config)))) == config
     assert TINY.text_pooling == "pooler"
-
-
-def test_without_a_projection_the_file_holds_the_identity_and_answers_the_same(tmp_path):
-    """A locked image tower: pictures keep their own vectors, in the reference too."""
-    config = replace(TINY, image_projection=False, embedding_width=TINY.image.width)
-    ours = randomise(VisionText(config))
-    bound = SYSTEM.for_config(config)
-    written = {k: v.contiguous() for k, v in bound.write_state(ours.state_dict()).items()}
-    (tmp_path / "config.json").write_text(json.dumps(write_config(config)))
-    save_file(written, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    _, again = load_ours(tmp_path)
-    assert again.image_projection is None
-    kind = transformers.VisionTextDualEncoderModel
-    theirs, info = kind.from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert disagreeing(theirs.eval(), again) == disagreeing(theirs, ours) == set()
-    written["visual_projection.weight"][0, 0] = 2
-    assert "image_projection.weight" in bound.read_state(written)  # reported as unexpected
 
 
 def test_what_the_towers_were_cut_from_does_not_matter(tmp_path):
@@ -325,8 +304,6 @@ def test_a_trunk_leaves_the_heads_of_its_checkpoint_behind():
     (lambda: image_tower("resnt"), "unknown image tower 'resnt': did you mean .*'resnet'"),
     (lambda: text_tower("vit"), "unknown text tower 'vit': known are bert"),
     (lambda: replace(TINY, image_pooling="mean"), "unknown image pooling 'mean'"),
-    (lambda: replace(TINY, image_projection=False),
-     "the shared space is the image tower's: embedding_width is 16, expected 24"),
     (lambda: SYSTEM.read_state({}), "depend on the towers: ask System.for_config"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused(call, message):

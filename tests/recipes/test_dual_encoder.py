@@ -20,6 +20,7 @@ from sightline.recipes.dual_encoder import (
     draw_sentence,
     pair_loader,
     random_crop,
+    usable_pairs,
 )
 from sightline.recipes.run import held_out_scores, train_dual_encoder
 from sightline.recipes.splits import splits
@@ -226,6 +227,11 @@ def test_named_splits_are_kept_and_a_missing_one_comes_from_training(parks, tmp_
 def test_park_scenes_that_choose_are_not_those_that_judge():
     _, validation, test = splits(replace(SMALL, data="park"))
     assert {r.id for r in validation} & {r.id for r in test} == set()
+
+
+def test_no_scene_is_drawn_before_it_is_needed():
+    training = splits(replace(SMALL, data="park", eval_limit=1)).training
+    assert usable_pairs(training, SMALL, "{}") is training
 
 
 def test_too_few_records_for_three_parts_are_refused(parks, tmp_path):

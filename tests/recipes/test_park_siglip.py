@@ -220,6 +220,8 @@ def test_a_run_saves_a_plain_siglip(tmp_path):
 
 
 def test_other_data_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="learns from square scenes: leave shapes out"):
+        train_park_siglip(ParkSigLIPRecipe(shapes=("mixed",)), tmp_path)
     with pytest.raises(ConfigError, match="learns from drawn parks"):
         train_park_siglip(replace(SMALL, data="folder"), tmp_path)
 

@@ -13,6 +13,7 @@ class Small:
     lr: float = 1e-3
     steps: int | None = None
     freeze: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
     shuffle: bool = False
     name: str = "a"
 
@@ -24,6 +25,7 @@ class Small:
         ("steps=20", "steps", 20),
         ("steps=none", "steps", None),
         ("freeze=image.*,text.*", "freeze", ("image.*", "text.*")),
+        ("lengths=16, 64,", "lengths", (16, 64)),
         ("shuffle=yes", "shuffle", True),
         ("name=x=y", "name", "x=y"),
     ],
@@ -40,6 +42,7 @@ def test_values_take_the_type_of_their_field(text, field, value):
         (["learning_rate=1"], "unknown setting 'learning_rate'"),
         (["stepz=1"], "did you mean 'steps'"),
         (["steps=many"], "'steps' is 'many': write a value of type int"),
+        (["lengths=16,few"], "'lengths' is 'few': write a value of type int"),
         (["shuffle=perhaps"], "write a value of type bool"),
     ],
 )

@@ -140,6 +140,7 @@ def accuracy_after_training(shuffled: bool = False, frozen: str = "none") -> flo
     optimiser = torch.optim.AdamW(rates, weight_decay=0.1)
     pixels, words = start.processor.images(squares(0)), start.processor.texts(captions)
     generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # of the text tower's dropout
     order = torch.randperm(64, generator=generator) if shuffled else torch.arange(64)
     given = order.reshape(8, 8)  # row: the pictures that are given one caption
     for _ in range(100):
@@ -157,9 +158,11 @@ def accuracy_after_training(shuffled: bool = False, frozen: str = "none") -> flo
 
 
 def test_pairs_are_learned_and_shuffled_pairs_are_not():
-    assert accuracy_after_training() >= 0.8
-    assert accuracy_after_training(shuffled=True) <= 0.4  # one in eight by chance
+    with torch.random.fork_rng():
+        assert accuracy_after_training() >= 0.8
+        assert accuracy_after_training(shuffled=True) <= 0.4  # one in eight by chance
 
 
 def test_a_frozen_tower_does_not_move_and_pairs_are_learned():
-    assert accuracy_after_training(frozen="image.") >= 0.8
+    with torch.random.fork_rng():
+        assert accuracy_after_training(frozen="image.") >= 0.8

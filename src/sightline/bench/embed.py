@@ -111,7 +111,7 @@ def bench_embed(
             if progress is not None:
                 progress(done + 1, rounds)
         flops = _flops_per_picture(model)
-    speeds = {str(kind): _product_speed(kind) for kind in (torch.float32, torch.bfloat16)}
+    speeds = {str(kind): product_speed(kind) for kind in (torch.float32, torch.bfloat16)}
     rows = tuple(
         _row(who, taken, batch, cosines[who], flops, speeds) for who, taken in times.items()
     )
@@ -131,7 +131,7 @@ def bench_embed(
 def _contenders(model: str, folder: Path) -> tuple[str, dict[str, Embed], tuple[str, ...]]:
     from sightline.tasks.model import load
 
-    network_name = _write_random(model, folder)
+    network_name = write_random(model, folder)
     contenders: dict[str, Embed] = {}
     for label, dtype in (("sightline auto", "auto"), ("sightline float32", "float32")):
         contenders[label] = _ours(load(folder, device="cpu", dtype=dtype))
@@ -139,7 +139,7 @@ def _contenders(model: str, folder: Path) -> tuple[str, dict[str, Embed], tuple[
         import transformers
     except ModuleNotFoundError:
         return network_name, contenders, ("transformers",)
-    with _quiet(transformers):
+    with quiet(transformers):
         contenders["transformers"] = _transformers(transformers, folder, None)
         contenders["transformers bfloat16"] = _transformers(transformers, folder, torch.bfloat16)
     return network_name, contenders, ()
@@ -149,7 +149,7 @@ def _ours(model: Model) -> Embed:
     return lambda images: model.embed_images(list(images), len(images))
 
 
-def _write_random(model: str, folder: Path) -> str:
+def write_random(model: str, folder: Path) -> str:
     """A full-size checkpoint with random weights, without a vocabulary."""
     name, colon, variant = model.partition(":")
     system = find_system(name)
@@ -182,7 +182,8 @@ def _transformers(library: Any, folder: Path, dtype: torch.dtype | None) -> Embe
 
 
 @contextmanager
-def _quiet(library: Any) -> Iterator[None]:
+def quiet(library: Any) -> Iterator[None]:
+    """Without the warnings of transformers or a library of its kind."""
     level = library.logging.get_verbosity()
     library.logging.set_verbosity_error()
     try:
@@ -221,7 +222,7 @@ def _flops_per_picture(model: str) -> float:
     return float(counter.get_total_flops())
 
 
-def _product_speed(kind: torch.dtype) -> float:
+def product_speed(kind: torch.dtype) -> float:
     """Floating-point operations a second of a product of the network's shape, the best of five."""
     rows, width, hidden = 1600, 768, 3072
     a, b = torch.randn(rows, width).to(kind), torch.randn(hidden, width).to(kind)

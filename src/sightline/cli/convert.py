@@ -11,9 +11,9 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import Call
 
 if TYPE_CHECKING:
-    from sightline.hub.convert import Proof
+    from sightline.hub.proof import Proof
 
-_LAYOUTS = ("transformers", "openai", "open_clip")
+_LAYOUTS = ("transformers", "openai", "open_clip", "onnx")
 
 
 @click.command()
@@ -32,6 +32,9 @@ def convert(
     CLIP, open_clip, timm (ViT) or big_vision (npz of ViT or SigLIP). The result is read back and
     compared with the source on the same pictures and words before it takes its place; --dtype is
     the number type to store (default: as in the source).
+
+    The layout "onnx" is a graph for each tower, which onnxruntime runs without this library; it is
+    compared by onnxruntime, in batches of 1 and 3.
     """
     from sightline.hub.convert import convert as converted
 
@@ -52,8 +55,9 @@ def _show(call: Call, proof: Proof) -> None:
         for name, gap in proof.differences.items()
     ]
     rows += [(f"changed by rounding: {name}", f"{gap:.3g}") for name, gap in proof.rounding.items()]
+    if proof.tensors:
+        rows.append(("tensors equal", f"{proof.equal_tensors} of {proof.tensors}"))
     rows += [
-        ("tensors equal", f"{proof.equal_tensors} of {proof.tensors}"),
         ("parameters", f"{proof.parameters:,}"),
         ("tokens", proof.tokens),
         ("bytes", f"{proof.bytes:,}"),

@@ -69,18 +69,30 @@ def inspect(
 )
 @click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, metavar="SEED",
               help="Seed of the first scene.")  # fmt: skip
-@click.option("--size", type=click.IntRange(min=16), default=64, show_default=True,
+@click.option("--size", type=click.IntRange(min=16), default=None, show_default="64",
               metavar="PIXELS", help="Side of a picture.")  # fmt: skip
+@click.option("--shapes", metavar="LIST",
+              help="Instead, heights x widths that take turns: 64x64,48x96; or mixed.")  # fmt: skip
 @click.option("--objects", type=click.IntRange(1, 6), metavar="N", help="Objects in each scene.")
 @shared_options(model=False)
 def park(
-    call: Call, out: Path, count: int, split: str, start: int, size: int, objects: int | None
+    call: Call,
+    out: Path,
+    count: int,
+    split: str,
+    start: int,
+    size: int | None,
+    shapes: str | None,
+    objects: int | None,
 ) -> int:
     """Draw parks: pictures with captions, objects, relations and questions, all exactly true."""
     from sightline.data.park.export import write
-    from sightline.data.park.scenes import ParkScenes
+    from sightline.data.park.scenes import ParkScenes, parse_shapes
 
-    scenes = ParkScenes(split, start, count, size=size, objects=objects)
+    if size is not None and shapes is not None:
+        raise click.UsageError("give --size or --shapes, not both")
+    mixed = parse_shapes(shapes.split(",")) if shapes is not None else ()
+    scenes = ParkScenes(split, start, count, size or 64, objects, shapes=mixed)
     with Meter(call, "scenes") as meter:
         written = write(_counted(scenes, count, meter), out)
     call.line(f"wrote {written} scenes to {out}")

@@ -10,7 +10,11 @@ import click
 
 from sightline.cli.output import printable
 
-TOLD = ("sightline.hub.download", "sightline.training.loop")
+TOLD = (
+    "sightline.hub.download",
+    "sightline.training.loop",
+    "sightline.recipes.image_vectors",
+)
 """Loggers whose plain remarks a person wants to read: a download begins, a run goes on."""
 
 

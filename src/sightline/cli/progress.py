@@ -81,6 +81,12 @@ class Meter:
 class TrainingMeter(Meter):
     """The same for a run: step, loss, pictures a second, time left."""
 
+    def prepare(self, done: int, total: int, what: str) -> None:
+        """How far the work before the first step is."""
+        rate = done / max(time.monotonic() - self.started, 1e-9)
+        left = duration((total - done) / max(rate, 1e-9))
+        self.show(done, total, f"{what}, {rate:,.1f} pictures/s, {left} left")
+
     def update(  # type: ignore[override]  # the training loop's Progress, not a count
         self,
         step: int,

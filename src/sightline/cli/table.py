@@ -49,9 +49,14 @@ COMMANDS: Mapping[str, Entry] = {
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
+    "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),
     "bench embed": Entry("bench:embed", "Measure how fast pictures are embedded here", TRAIN),
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
+    ),
+    "bench step": Entry("bench_step:step", "Measure how long a step of training takes", TRAIN),
+    "bench open-set": Entry(
+        "bench_open_set:open_set", "Compare what a new class costs two kinds of model", TRAIN
     ),
     "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
@@ -60,5 +65,5 @@ COMMANDS: Mapping[str, Entry] = {
 GROUPS: Mapping[str, str] = {
     "data": "Look at data sets, clean, part and convert them, and write drawn ones.",
     "eval": "Measure a model on a data set.",
-    "bench": "Measure speed and memory on this machine.",
+    "bench": "Measure speed, memory and approaches on this machine.",
 }

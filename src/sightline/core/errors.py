@@ -43,6 +43,9 @@ class ImageError(InputError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.code)  # pickle would forget the code, and fail
+
 
 class AddressError(InputError):
     """An address that may not be fetched, or that did not answer as it should."""

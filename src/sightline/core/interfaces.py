@@ -161,8 +161,8 @@ class System:
     """Config and published tensors to the config that these tensors fill, where config.json leaves
     something open (whether a BERT file carries its pooler); None where it says everything."""
     bind: Callable[[Any], System] | None = None
-    """Config to this system with the key spellings of that config, where they depend on it (a
-    system that is made of others); None where they do not."""
+    """Config to this system with the key spellings and the score of that config, where they depend
+    on it (a system that is made of others); None where they do not."""
     class_names: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     """Tensors by the names of files to the same by the names that transformers' class has in
     memory, by which adapters are named; None where both are one. `read_state` reads either."""
@@ -170,5 +170,5 @@ class System:
     """Names people say to hub ids: "ViT-B/32" to "openai/clip-vit-base-patch32"."""
 
     def for_config(self, config: Any) -> System:
-        """This system, ready to read and write the tensors of a network with that config."""
+        """This system, ready to read, write and judge a network with that config."""
         return self if self.bind is None else self.bind(config)

@@ -1,7 +1,8 @@
 """Batches in a seeded order that can be left and taken up again anywhere.
 
 Threads decode (Pillow and torch release the interpreter's lock), so nothing is pickled, forked or
-left behind, and the order of results never depends on how many there are.
+left behind. Pictures so small that most of the work on them is the interpreter's own want
+`Processes`. The order of results never depends on the kind of workers, or how many there are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 
 from sightline.core.errors import ConfigError, DataError, ImageError
 from sightline.data.shares import Draws, Share
-from sightline.data.workers import Decoders, Drawn
+from sightline.data.worker_processes import ProcessDecoders, Processes
+from sightline.data.workers import Decoders, Draw, ThreadDecoders
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ B = TypeVar("B")
 
 STATE_FORMAT = "sightline.loader"
 STATE_VERSION = 1
-_ORDER, _SAMPLE = 0, 1  # spawn keys: the stream of an epoch's order, and those of its samples
+_ORDER = 0  # spawn key of an epoch's order; `workers.SAMPLE` is that of its samples
 
 
 class Loader(Generic[B]):
@@ -43,9 +45,9 @@ class Loader(Generic[B]):
     Args:
         collate: samples to a batch; runs in the caller's thread.
         drop_last: leave out the rest of an epoch that fills no batch.
-        workers: threads that decode. They run ahead of the caller only where workers and torch's
-            threads together fit the cores; otherwise they work while the caller waits, so that
-            the two never compete. 0 decodes in the caller's thread.
+        workers: threads that decode, or `Processes`. Threads run ahead of the caller only where
+            workers and torch's threads together fit the cores; otherwise they work while the caller
+            waits, so that the two never compete. 0 decodes in the caller's thread.
         transform: applied to a sample together with a generator of its own.
         on_error: "skip" leaves out pictures that cannot be read, "raise" stops at the first.
         epochs: how many epochs in all, resumed ones included; None never ends.
@@ -65,7 +67,7 @@ class Loader(Generic[B]):
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
-        workers: int = 0,
+        workers: int | Processes = 0,
         transform: Callable[[T, np.random.Generator], Any] | None = None,
         on_error: Literal["skip", "raise"] = "skip",
         epochs: int | None = None,
@@ -133,7 +135,7 @@ class Loader(Generic[B]):
         self._epoch, self._position = epoch, position
 
     def __iter__(self) -> Iterator[B]:
-        with Decoders(self._draw, self.workers) as decoders:
+        with self._decoders() as decoders:
             empty_from = self._epoch if self._position == 0 else self._epoch + 1
             while self.epochs is None or self._epoch < self.epochs:
                 epoch = self._epoch
@@ -176,7 +178,8 @@ class Loader(Generic[B]):
     def _shared(
         self, share: Share, decoders: Decoders, epoch: int, order: np.ndarray, position: int
     ) -> Iterator[tuple[B, int]]:
-        draws = Draws(share, self.batch_size, epoch, order, self._draw, self._skip)
+        draw = Draw(self.dataset, self.transform, self.seed)
+        draws = Draws(share, self.batch_size, epoch, order, draw, self._skip)
         results, expected = draws.ahead(decoders, position), position
         while len(order) - position >= self.batch_size:
             if position != expected:  # a broken picture has moved everything behind it
@@ -199,19 +202,11 @@ class Loader(Generic[B]):
         key = np.random.SeedSequence(self.seed, spawn_key=(_ORDER, epoch))
         return np.random.default_rng(key).permutation(count)
 
-    def _draw(self, epoch: int, index: int) -> Drawn:
-        """One sample, decoded and transformed; runs in a worker."""
-        try:
-            sample = self.dataset[index]
-            if self.transform is not None:
-                key = np.random.SeedSequence(self.seed, spawn_key=(_SAMPLE, epoch, index))
-                sample = self.transform(sample, np.random.default_rng(key))
-        except ImageError as error:
-            return Drawn(index, None, error)
-        except Exception as error:
-            error.add_note(f"while loading sample {index} of the data set")
-            raise
-        return Drawn(index, sample, None)
+    def _decoders(self) -> ThreadDecoders | ProcessDecoders:
+        draw = Draw(self.dataset, self.transform, self.seed)
+        if isinstance(self.workers, Processes):
+            return ProcessDecoders(draw, self.workers.count)
+        return ThreadDecoders(draw, self.workers)
 
     def _skip(self, index: int, error: ImageError) -> None:
         if self.on_error == "raise":
@@ -266,11 +261,12 @@ class Loader(Generic[B]):
 
 
 def _check_settings(
-    batch_size: int, seed: int, workers: int, on_error: str, epochs: int | None
+    batch_size: int, seed: int, workers: int | Processes, on_error: str, epochs: int | None
 ) -> None:
     if not _is_count(batch_size) or batch_size < 1:
         raise ConfigError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
-    for name, value in (("seed", seed), ("workers", workers), ("epochs", epochs or 0)):
+    threads = 0 if isinstance(workers, Processes) else workers
+    for name, value in (("seed", seed), ("workers", threads), ("epochs", epochs or 0)):
         if not _is_count(value):
             raise ConfigError(f"{name} must be a whole number from 0 on, got {value!r}")
     if on_error not in ("skip", "raise"):

@@ -8,7 +8,7 @@ for batch in loader:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Sentence = Callable[["Record", np.random.Generator], str]
+S = TypeVar("S")
+"""What belongs to a picture, such as its sentence."""
+B = TypeVar("B")
 
 
 class PackedPairs(NamedTuple):
@@ -82,31 +85,66 @@ def packed_pairs(
             f"{processor} gives every picture one size: packing needs the processor of a system "
             "that takes patches, such as siglip2-naflex"
         )
-    allowed = tuple(lengths) or (image.spec.max_num_patches,)
-    _check_lengths(allowed, row_length)
     choose = sentence or _any_caption
     usable = [record for record in records if record.captions or sentence is not None]
     if not usable:
         raise DataError("no picture has a caption: contrastive training needs pictures with words")
 
-    def draw(record: Record, generator: np.random.Generator) -> tuple[Patches, str]:
+    def draw(record: Record, generator: np.random.Generator) -> tuple[np.ndarray, str]:
         from sightline.inputs.images import read_image
 
         pixels = read_image(record.image)
         if change is not None:
             pixels = change(pixels, generator)
-        most = allowed[int(generator.integers(len(allowed)))]
-        return image.patches(pixels, most), choose(record, generator)
+        return pixels, choose(record, generator)
 
-    def collate(samples: list[tuple[Patches, str]]) -> PackedPairs:
+    def collate(pixels: PackedPatches, sentences: list[str]) -> PackedPairs:
+        return PackedPairs(*processor.texts(sentences), pixels)
+
+    return packed_loader(
+        usable, image, (rows, row_length), lengths, draw, collate, seed, workers, epochs
+    )
+
+
+def packed_loader(
+    records: Sequence[Record],
+    image: NaFlexProcessor,
+    budget: tuple[int, int],
+    lengths: Sequence[int],
+    draw: Callable[[Record, np.random.Generator], tuple[np.ndarray, S]],
+    collate: Callable[[PackedPatches, list[S]], B],
+    seed: int = 0,
+    workers: int = 0,
+    epochs: int | None = None,
+) -> TokenBudgetLoader[B]:
+    """Batches of whatever belongs to a picture, under a budget of patches.
+
+    Args:
+        budget: rows of a batch, and patches of a row.
+        lengths, seed, workers, epochs: as in `packed_pairs`.
+        draw: a record to uint8[H, W, 3] and what goes with it.
+        collate: the packed pictures, and what goes with each, to a batch.
+
+    Raises:
+        ConfigError: a length that a row does not hold.
+    """
+    rows, row_length = budget
+    allowed = tuple(lengths) or (image.spec.max_num_patches,)
+    _check_lengths(allowed, row_length)
+
+    def cut(record: Record, generator: np.random.Generator) -> tuple[Patches, S]:
+        pixels, words = draw(record, generator)
+        most = allowed[int(generator.integers(len(allowed)))]
+        return image.patches(pixels, most), words
+
+    def packed(samples: list[tuple[Patches, S]]) -> B:
         width = 3 * image.spec.patch_size**2
         pictures = in_rows([patches for patches, _ in samples], width)
-        words = processor.texts([text for _, text in samples])
-        return PackedPairs(*words, pack(pictures, row_length, rows))
+        return collate(pack(pictures, row_length, rows), [words for _, words in samples])
 
     return TokenBudgetLoader(
-        usable, collate, lambda sample: len(sample[0]), row_length, rows,
-        seed=seed, drop_last=True, workers=workers, transform=draw, epochs=epochs,
+        records, packed, lambda sample: len(sample[0]), row_length, rows,
+        seed=seed, drop_last=True, workers=workers, transform=cut, epochs=epochs,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sightline.core.errors import ConfigError, DataError
 from sightline.data.loader import Loader
+from sightline.data.worker_processes import Processes
 from sightline.data.workers import Decoders
 from sightline.inputs.packing import OpenRows
 
@@ -70,7 +71,7 @@ class TokenBudgetLoader(Loader[B]):
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
-        workers: int = 0,
+        workers: int | Processes = 0,
         transform: Callable[[T, np.random.Generator], Any] | None = None,
         on_error: Literal["skip", "raise"] = "skip",
         epochs: int | None = None,

@@ -1,12 +1,16 @@
-"""Threads that prepare samples in order, within the cores that torch leaves."""
+"""One sample of a data set, and threads that prepare samples in order.
+
+The threads stay within the cores that torch leaves. `worker_processes` has the other way.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +18,8 @@ from sightline.core.devices import available_cores
 from sightline.core.errors import ImageError
 
 BATCHES_AHEAD = 2
+SAMPLE = 1
+"""Spawn key of the generators of samples; that of an epoch's order is another."""
 
 
 class Drawn(NamedTuple):
@@ -24,16 +30,52 @@ class Drawn(NamedTuple):
     error: ImageError | None
 
 
-class Decoders:
-    """Threads that prepare samples in order; entered and left with an iteration."""
+@dataclass(frozen=True)
+class Draw:
+    """Epoch and number of a sample to the sample, decoded and transformed; runs in a worker."""
 
-    def __init__(self, draw: Callable[[int, int], Drawn], workers: int) -> None:
+    dataset: Sequence[Any]
+    transform: Callable[[Any, np.random.Generator], Any] | None
+    seed: int
+
+    def __call__(self, epoch: int, index: int) -> Drawn:
+        """
+        Raises:
+            Exception: whatever the data set or the transform raises, except for broken pictures.
+        """
+        try:
+            sample = self.dataset[index]
+            if self.transform is not None:
+                key = np.random.SeedSequence(self.seed, spawn_key=(SAMPLE, epoch, index))
+                sample = self.transform(sample, np.random.default_rng(key))
+        except ImageError as error:
+            return Drawn(index, None, error)
+        except Exception as error:
+            error.add_note(f"while loading sample {index} of the data set")
+            raise
+        return Drawn(index, sample, None)
+
+
+class Decoders(Protocol):
+    """Workers that prepare samples in order; entered and left with an iteration."""
+
+    def results(
+        self, epoch: int, indices: np.ndarray, batch_size: int
+    ) -> Callable[[int], Drawn]:  # fmt: skip
+        """A function that gives the next result; its argument says how many are needed now."""
+        ...
+
+
+class ThreadDecoders:
+    """Threads; none of them where `workers` is 0, and the caller's own works."""
+
+    def __init__(self, draw: Draw, workers: int) -> None:
         self._draw = draw
         self._threads = min(workers, available_cores())
         self._ahead = 0
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> Decoders:
+    def __enter__(self) -> ThreadDecoders:
         if self._threads == 0:
             return self
         import torch
@@ -51,7 +93,7 @@ class Decoders:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def results(self, epoch: int, indices: np.ndarray, batch_size: int) -> Callable[[int], Drawn]:
-        """A function that gives the next result; its argument says how many are needed now."""
+        """As `Decoders` says."""
         waiting = map(int, indices)  # lazily: an epoch may have many millions
         pool = self._pool
         if pool is None:

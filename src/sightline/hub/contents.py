@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sightline.core.errors import CheckpointError
 from sightline.hub.configuration import read_config_json
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
     from sightline.core.interfaces import System
     from sightline.inputs.processors import Processor
+
+
+class Provenance(NamedTuple):
+    """Where a model came from, for those who get a copy in another layout."""
+
+    name: str
+    """Hub id, bundled name, or the folder's own name."""
+    revision: str | None
+    """The commit of a hub model."""
+    licence: str | None
+    """As its card states it, where that is known."""
 
 
 @dataclass
@@ -38,6 +49,8 @@ class Contents:
     state: dict[str, Tensor]
     """Tensors by the network's own names, with the number types that the file has."""
     processor: Processor
+    provenance: Provenance | None = None
+    """Set by who knows the name; files do not say it."""
 
 
 def read_contents(path: Path, *, allow_pickle: bool = False) -> Contents:
@@ -85,7 +98,8 @@ def _read_transformers(folder: Path, allow_pickle: bool) -> Contents:
         settled = entry.match_config(config, weights)
         if settled != config:
             config, network = settled, _without_memory(entry, settled)
-    state = own_state(entry.for_config(config).read_state, weights, str(folder))
+    entry = entry.for_config(config)
+    state = own_state(entry.read_state, weights, str(folder))
     check_state(network, state, str(folder), entry.name)
     words = entry.text(config) if entry.text is not None else None
     processor = Processor.load(folder, entry.preprocessing(config), words)

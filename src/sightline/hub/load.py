@@ -187,3 +187,8 @@ def _refuse_unsupported(quantize: str | None) -> None:
             f"quantize {quantize!r}: this version computes in float32, bfloat16 or float16; choose "
             "one with dtype"
         )
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder of the hub's cache is named after; None for other folders."""
+    return folder.name if _COMMIT.fullmatch(folder.name) else None

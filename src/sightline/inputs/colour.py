@@ -33,7 +33,7 @@ _BIT_DEPTH, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 
 
 def to_srgb(image: Image.Image, colour_managed: bool, name: str) -> Image.Image:
-    """A decoded picture in mode RGB: sRGB, transparent parts on white.
+    """A decoded picture in mode RGB: sRGB, transparent parts on white; itself where it is that.
 
     Args:
         image: in any mode that Pillow decodes; it is not changed.
@@ -48,13 +48,19 @@ def to_srgb(image: Image.Image, colour_managed: bool, name: str) -> Image.Image:
     profile = image.info.get("icc_profile") if colour_managed else None
     rgb = _with_profile(base, profile, name) if isinstance(profile, bytes) and profile else None
     if rgb is None:
-        rgb = _lab_to_rgb(base) if base.mode == "LAB" else base.convert("RGB")
+        rgb = _to_rgb(base)
     if alpha is None:
         return rgb
     del base  # a large picture should not be held three times
     canvas = Image.new("RGB", rgb.size, (255, 255, 255))
     canvas.paste(rgb, mask=alpha)
     return canvas
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # convert() would copy it
+    return _lab_to_rgb(image) if image.mode == "LAB" else image.convert("RGB")
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

@@ -24,9 +24,10 @@ def strict_pillow() -> Iterator[None]:
     _enter()
     try:
         # from Python 3.14 filters can belong to a thread; then each reader sets its own
-        with ExitStack() as own:
-            if getattr(sys.flags, "context_aware_warnings", False):
-                own.enter_context(_quiet())
+        if getattr(sys.flags, "context_aware_warnings", False):
+            with _quiet():
+                yield
+        else:
             yield
     finally:
         _leave()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from sightline.core.errors import CheckpointError, ConfigError, TextError, unknown_name
 from sightline.core.files import write_json
@@ -36,6 +37,7 @@ class TextSpec:
       applied on top of the folder's own normalisation, which may contain it already.
     - `padding_side`: used where the folder names none.
     - `add_special`: whether begin and end tokens are added at all.
+    - `end_token`: whether the end token is among them.
 
     Raises:
         ConfigError: an unknown padding, or padding to a length that is not given.
@@ -49,6 +51,7 @@ class TextSpec:
     squeeze_whitespace: bool = False
     padding_side: Side = "right"
     add_special: bool = True
+    end_token: bool = True
 
     def __post_init__(self) -> None:
         if self.padding not in get_args(Padding):
@@ -75,8 +78,9 @@ class TextTokenizer(ABC):
         self, spec: TextSpec, files: TokenizerFiles, prefix: list[int], suffix: list[int]
     ) -> None:
         self.spec, self.files = spec, files
+        self._framing = (prefix, suffix)
         self.prefix = prefix if spec.add_special else []
-        self.suffix = suffix if spec.add_special else []
+        self.suffix = suffix if spec.add_special and spec.end_token else []
         self.max_length = spec.max_length or files.max_length
         if spec.padding == "max_length" and self.max_length is None:
             raise ConfigError("padding to 'max_length' needs `max_length` in the TextSpec")
@@ -132,6 +136,15 @@ class TextTokenizer(ABC):
     def _named(self, name: str) -> int | None:
         token = self.files.special.get(name)
         return None if token is None else self.token_id(token)
+
+    def with_spec(self, spec: TextSpec) -> Self:
+        """The same vocabulary with other lengths, padding and special tokens.
+
+        Its canonical form stays that of the spec it was made with.
+        """
+        other = copy(self)
+        TextTokenizer.__init__(other, spec, self.files, *self._framing)
+        return other
 
     def __call__(self, texts: Sequence[str], trusted: bool = False) -> TextBatch:
         """Texts to ids int64[B, T] and mask bool[B, T], cut and padded as the spec says.

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sightline.core.interfaces import System
+from sightline.core.interfaces import PackedPatches, PatchBatch, System
 from sightline.core.outputs import EncodedImage, EncodedText, PairScores
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.tokenizers import TextSpec
@@ -44,6 +44,9 @@ from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.patches import PatchEmbedding
 from sightline.nn.pooling import AttentionPool
 from sightline.nn.positions import GridPositions
+
+Pictures = Float[Tensor, "B C H W"] | PatchBatch | PackedPatches
+"""A batch, as the image tower takes it."""
 
 
 @dataclass(frozen=True)
@@ -199,20 +202,24 @@ class TextTower(nn.Module):
         return EncodedText(tokens=tokens, pooled=self.head(tokens[:, -1]))
 
 
-class SigLIP(nn.Module):
-    """Pictures and sentences in one space, each pair judged on its own."""
+class SigmoidPairs(nn.Module):
+    """An image tower and the text tower in one space, each pair judged on its own.
 
-    def __init__(self, config: SigLIPConfig) -> None:
+    What SigLIP and its flexible successor share: the image tower is given, and decides what a
+    batch of pictures is.
+    """
+
+    def __init__(self, image: nn.Module, text: TextTower) -> None:
         super().__init__()
-        self.image = ImageTower(config.image)
-        self.text = TextTower(config.text, config.embedding_width)
+        self.image = image
+        self.text = text
         # Section 3.2: t' = log 10 and b = -10, so that training starts from the prior that almost
         # no pair of a batch matches.
         self.logit_scale = nn.Parameter(torch.tensor([math.log(10.0)]))
         self.logit_bias = nn.Parameter(torch.tensor([-10.0]))
         initialise(self)
 
-    def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+    def encode_images(self, pixels: Pictures) -> Float[Tensor, "B D"]:
         """Unit vectors, float32."""
         return unit_length(self.image(pixels).pooled)  # [B D]
 
@@ -232,7 +239,7 @@ class SigLIP(nn.Module):
 
     def forward(
         self,
-        pixels: Float[Tensor, "B C H W"],
+        pixels: Pictures,
         ids: Int[Tensor, "M T"],
         mask: Bool[Tensor, "M T"] | None = None,
     ) -> PairScores:
@@ -240,6 +247,13 @@ class SigLIP(nn.Module):
         return PairScores(
             self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
         )
+
+
+class SigLIP(SigmoidPairs):
+    """Square pictures and sentences."""
+
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__(ImageTower(config.image), TextTower(config.text, config.embedding_width))
 
 
 def initialise(network: nn.Module) -> None:

@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.core.interfaces import PackedPatches, PatchBatch, System
-from sightline.core.outputs import EncodedImage, PairScores
+from sightline.core.outputs import EncodedImage
 from sightline.inputs.naflex import NaFlexSpec
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models.published import field, pair, read_transformer, section, write_transformer
 from sightline.models.siglip import (
+    SigmoidPairs,
     TextTower,
     TextTowerConfig,
-    initialise,
     read_state,
     read_text_config,
     write_state,
@@ -47,7 +47,7 @@ from sightline.models.siglip import (
 )
 from sightline.nn.blocks import Block, Transformer
 from sightline.nn.masks import present_keys, same_owner
-from sightline.nn.norms import LayerNorm, at_least_float32, unit_length
+from sightline.nn.norms import LayerNorm, at_least_float32
 from sightline.nn.patches import FlatPatchEmbedding
 from sightline.nn.pooling import AttentionPool
 from sightline.nn.positions import GridPositions
@@ -190,43 +190,11 @@ class ImageTower(nn.Module):
         return add_at(x, places, self.positions.each(grids))  # [R L D]
 
 
-class SigLIPNaFlex(nn.Module):
-    """Pictures of any shape and sentences in one space, each pair judged on its own."""
+class SigLIPNaFlex(SigmoidPairs):
+    """Pictures of any shape and sentences; both layouts of a batch give the same vectors."""
 
     def __init__(self, config: SigLIPNaFlexConfig) -> None:
-        super().__init__()
-        self.image = ImageTower(config.image)
-        self.text = TextTower(config.text, config.embedding_width)
-        # As in SigLIP: training starts from the prior that almost no pair of a batch matches.
-        self.logit_scale = nn.Parameter(torch.tensor([math.log(10.0)]))
-        self.logit_bias = nn.Parameter(torch.tensor([-10.0]))
-        initialise(self)
-
-    def encode_images(self, pictures: Pictures) -> Float[Tensor, "B D"]:
-        """Unit vectors, float32, of either layout."""
-        return unit_length(self.image(pictures).pooled)  # [B D]
-
-    def encode_texts(
-        self, ids: Int[Tensor, "M T"], mask: Bool[Tensor, "M T"] | None = None
-    ) -> Float[Tensor, "M D"]:
-        """Unit vectors, float32, of sentences padded to the full length; `mask` changes nothing."""
-        return unit_length(self.text(ids).pooled)  # [M D]
-
-    def pair_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What turns a cosine into a logit: exp(t') and b."""
-        scale = at_least_float32(self.logit_scale).exp()
-        return scale.squeeze(0), at_least_float32(self.logit_bias).squeeze(0)
-
-    def forward(
-        self,
-        pictures: Pictures,
-        ids: Int[Tensor, "M T"],
-        mask: Bool[Tensor, "M T"] | None = None,
-    ) -> PairScores:
-        """Every picture against every sentence."""
-        return PairScores(
-            self.encode_images(pictures), self.encode_texts(ids, mask), *self.pair_scale()
-        )
+        super().__init__(ImageTower(config.image), TextTower(config.text, config.embedding_width))
 
 
 def _check_counts(found: Int[Tensor, " B"], shapes: Int[Tensor, "B 2"]) -> None:

@@ -17,6 +17,7 @@ SYSTEMS: Mapping[str, str] = {
     "siglip": "sightline.models.siglip",
     "bert": "sightline.models.bert",
     "vision_text": "sightline.models.vision_text",
+    "lit": "sightline.models.lit",
     "siglip2-naflex": "sightline.models.siglip_naflex",
 }
 """System name to the module whose `SYSTEM` describes it."""

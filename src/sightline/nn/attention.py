@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
-from sightline.nn.linear import Linear
+from sightline.nn.linear import Linear, product_type
 
 
 class Attention(nn.Module):
@@ -46,7 +46,7 @@ class Attention(nn.Module):
             offset: added to the scaled products before the softmax, such as a relative position
                 bias; it may learn.
         """
-        x = x.to(self.q.weight.dtype)  # once, where each projection would do it again
+        x = x.to(product_type(self.q.weight))  # once, where each projection would do it again
         context = x if context is None else context
         q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N L K]
         k = self.k(context).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B N S K]
@@ -56,5 +56,46 @@ class Attention(nn.Module):
         if offset is not None:
             offset = offset.to(q.dtype)
             allowed = offset if mask is None else offset.masked_fill(~mask, -torch.inf)
-        mixed = F.scaled_dot_product_attention(q, k, v, allowed, dropout)  # [B N L K]
+        mixed = attend(q, k, v, allowed, dropout)  # [B N L K]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B L D]
+
+
+MOST_SCORES = 1024 * 1024
+"""Scores of one head (L times S) that may stand in memory for the way back."""
+
+
+def attend(
+    q: Float[Tensor, "B N L K"],
+    k: Float[Tensor, "B N S K"],
+    v: Float[Tensor, "B N S K"],
+    allowed: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B N L K"]:
+    """softmax(q k^T / sqrt(K)) v (equation 1), by torch's kernel or as two products.
+
+    Torch's kernel for the way back is several times slower than the products themselves for
+    bfloat16 on a CPU; there, with gradients, the scores are written out. The softmax is float32.
+
+    Args:
+        allowed: bool, True where a query may attend to a key, or numbers added to the scores;
+            broadcasts to [B N L S].
+        dropout: probability of dropping a weight.
+    """
+    learns = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16
+    short = q.shape[2] * k.shape[2] <= MOST_SCORES
+    if dropout or not (learns and on_cpu and short):
+        return F.scaled_dot_product_attention(q, k, v, allowed, dropout)
+    heads = q.shape[:2]
+    q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # [B*N L K]
+    scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)).unflatten(0, heads)
+    if allowed is not None:
+        scores = _restricted(scores, allowed)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype)  # [B N L S]
+    return torch.bmm(weights.flatten(0, 1), v).unflatten(0, heads)  # [B N L K]
+
+
+def _restricted(scores: Float[Tensor, "B N L S"], allowed: Tensor) -> Float[Tensor, "B N L S"]:
+    if allowed.dtype == torch.bool:
+        return scores.masked_fill(~allowed, -torch.inf)
+    return scores + allowed

@@ -5,19 +5,31 @@ Precision is a property of the weights: a network whose linear weights were lowe
 float32. No context manager and no flag travels through `forward`.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear` that converts its input to the type of its weight."""
+    """`torch.nn.Linear` that converts its input to the type it multiplies in."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        return F.linear(x.to(product_type(self.weight)), self.weight, self.bias)
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` that converts its input to the type of its weight."""
+    """`torch.nn.Conv2d` that converts its input to the type it multiplies in."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype))
+        return super().forward(x.to(product_type(self.weight)))
+
+
+def product_type(weight: Tensor) -> torch.dtype:
+    """The type that products with this weight are computed in: its own, or autocast's.
+
+    Under autocast an input that went to the weight's float32 would come back at once.
+    """
+    device = weight.device.type
+    if weight.dtype == torch.float32 and device != "meta" and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weight.dtype

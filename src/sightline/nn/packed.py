@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
 from sightline.nn.linear import Linear
-from sightline.nn.mlp import ACTIVATIONS, MLP, gelu_tanh, quick_gelu
+from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, gelu_tanh, quick_gelu
 
 FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.relu: ("relu", ""),
@@ -28,8 +28,6 @@ FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     gelu_tanh: ("gelu", "tanh"),
 }
 """Activations to what oneDNN calls them: kind and algorithm."""
-QUICK = 1.702
-"""The slope inside quick GELU: x * sigmoid(1.702 x) = silu(1.702 x) / 1.702."""
 
 
 class PackedLinear(nn.Module):

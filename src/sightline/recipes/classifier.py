@@ -7,8 +7,8 @@
 Every field below is a setting. The data need a class for each picture: a folder per class, or a
 column named label. The closed-set counterpart of the dual encoders: a label that comes later needs
 training again (`init=RUN/...` keeps what was learned, the rows of known labels included). The tower
-can start a dual encoder: `sightline train vision_text --set init_image=RUN/checkpoints/best/model`,
-with `freeze=image.*` as a locked one (LiT, arXiv:2111.07991).
+can start a dual encoder: `sightline train lit --set init_image=RUN/checkpoints/best/model` keeps it
+as it is (LiT, arXiv:2111.07991), `sightline train vision_text` lets it learn on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sightline.recipes.dual_encoder import (
 )
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
 from sightline.recipes.splits import splits
-from sightline.recipes.towers import Start
+from sightline.recipes.towers import Start, small_resnet
 from sightline.training.accumulation import LossFunction, WeightedLoss, accumulate
 from sightline.training.options import Progress
 
@@ -61,6 +61,9 @@ class ClassifierRecipe:
     tower: str = "vit"
     """"vit" or "resnet"."""
     data: str = ""
+    shapes: tuple[str, ...] = ()
+    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
+    them. None given draws squares."""
     seed: int = 0
 
     # the network, where no weights are given
@@ -255,14 +258,7 @@ def _small(recipe: ClassifierRecipe) -> ViTConfig | ResNetConfig:
             image_size=(size, size),
             patch_size=(recipe.patch_size, recipe.patch_size),
         )
-    quarter = max(1, recipe.width // 4)
-    return ResNetConfig(
-        widths=(quarter, 2 * quarter, recipe.width),
-        depths=tuple(max(1, (recipe.depth + stage) // 3) for stage in range(3)),
-        block="basic",
-        stem_width=quarter,
-        image_size=(size, size),
-    )
+    return small_resnet(recipe.width, recipe.depth, size)
 
 
 def _whole_picture(spec: ImageSpec, recipe: ClassifierRecipe) -> ImageSpec:

@@ -18,8 +18,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError, DataError, unknown_name
+from sightline.core.interfaces import PackedPatches
 from sightline.data.loader import Loader
 from sightline.data.mixtures import having
+from sightline.data.park.records import ParkRecords
 from sightline.data.records import Record
 from sightline.data.shares import Share
 from sightline.inputs.images import read_image
@@ -48,6 +50,9 @@ class DualEncoderRecipe:
 
     system: str = "siglip"
     data: str = ""
+    shapes: tuple[str, ...] = ()
+    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
+    them. None given draws squares."""
     seed: int = 0
 
     # the network, where no weights are given
@@ -65,6 +70,9 @@ class DualEncoderRecipe:
     context_length: int | None = None
     """None takes the length of the longest sentence, at most 64."""
     vocab_size: int = 1000
+    image_tower: str | None = None
+    """Of vision_text and where no weights are given: "vit" (None), "resnet" or another image
+    encoder."""
     positions: str = "sincos"
     """What the image positions start from: "sincos", or "normal" noise."""
     init: str | None = None
@@ -166,16 +174,25 @@ class DualEncoderRecipe:
 
 
 class PairBatch(NamedTuple):
-    """Pictures and one sentence of each."""
+    """Pictures and one sentence of each.
 
-    pixels: Tensor
-    """float32[B, 3, H, W]"""
+    The sentences come first: what counts the pictures of a batch looks at its first tensor, and
+    packed pictures have fewer rows than there are of them.
+    """
+
     ids: Tensor
     """int64[B, T]"""
     mask: Tensor
     """bool[B, T]"""
+    pixels: Tensor | PackedPatches
+    """float32[B, 3, H, W], or B pictures of any shape in rows of patches, or float32[B, D] where a
+    run keeps the vectors of its pictures."""
     labels: Tensor
     """int64[B]: equal for pictures of one class, and for equal captions without a class."""
+
+
+Look = Callable[[Record, np.random.Generator], np.ndarray]
+"""What is seen of a record: pixels uint8[H, W, 3], or a vector that was kept of them."""
 
 
 class Sample(NamedTuple):
@@ -225,34 +242,91 @@ def pair_loader(
     records: Sequence[Record], processor: Processor, recipe: DualEncoderRecipe, template: str
 ) -> Loader[PairBatch]:
     """Endless seeded batches of readable pictures with sentences."""
-    usable = having(records, lambda record: bool(sentences_of(record, template)))
+
+    def prepare(pictures: Sequence[np.ndarray]) -> Tensor:
+        return cast(Tensor, processor.images(pictures))
+
+    pairs = usable_pairs(records, recipe, template)
+    return sentence_loader(pairs, processor, recipe, template, None, prepare)
+
+
+def usable_pairs(
+    records: Sequence[Record], recipe: DualEncoderRecipe, template: str
+) -> Sequence[Record]:
+    """The records with sentences; with foreign ones, where the recipe is the shuffled control.
+
+    Raises:
+        DataError: there are none.
+    """
+    usable = records
+    if not isinstance(records, ParkRecords):  # every one of those has, and is drawn when needed
+        usable = having(records, lambda record: bool(sentences_of(record, template)))
     if not usable:
         raise DataError(
             "no picture has a caption or a class: contrastive training needs pictures with "
             "sentences (a text file beside each picture, or a column named caption)"
         )
-    if recipe.shuffle_captions:
-        usable = _with_foreign_captions(usable, recipe.seed)
-    share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
+    return _with_foreign_captions(list(usable), recipe.seed) if recipe.shuffle_captions else usable
 
-    def draw(record: Record, generator: np.random.Generator) -> Sample:
-        pixels = random_crop(read_image(record.image), generator, recipe.crop)
-        return Sample(pixels, *draw_sentence(record, generator, template, share), record.label)
+
+def sentence_loader(
+    pairs: Sequence[Record],
+    processor: Processor,
+    recipe: DualEncoderRecipe,
+    template: str,
+    look: Look | None,
+    prepare: Callable[[Sequence[np.ndarray]], Tensor],
+) -> Loader[PairBatch]:
+    """Endless seeded batches of what `look` sees in a record, each with one of its sentences.
+
+    Args:
+        look: see `sample_drawer`.
+        prepare: a batch of what `look` saw as one tensor.
+    """
 
     def collate(samples: list[Sample]) -> PairBatch:
-        pixels, sentences, captions, labels = zip(*samples, strict=True)
-        words, groups = processor.texts(sentences), group_labels(labels, captions)
-        return PairBatch(cast(Tensor, processor.images(pixels)), *words, groups)
+        return paired(samples, prepare([sample.pixels for sample in samples]), processor)
 
     return Loader(
-        usable,
+        pairs,
         collate,
         recipe.batch_size,
         seed=recipe.seed,
         workers=recipe.workers,
-        transform=draw,
+        transform=sample_drawer(recipe, template, look),
         share=share_of_this_process(),
     )
+
+
+def sample_drawer(
+    recipe: DualEncoderRecipe, template: str, look: Look | None = None
+) -> Callable[[Record, np.random.Generator], Sample]:
+    """What makes a sample of a record: what is seen of it, and one of its sentences.
+
+    Args:
+        look: runs in the loader's threads; raises `ImageError` for a picture that is left out. None
+            reads the picture and takes a random crop.
+    """
+    share = 0.0 if recipe.init or recipe.init_text else recipe.template_share
+
+    def cropped(record: Record, generator: np.random.Generator) -> np.ndarray:
+        return random_crop(read_image(record.image), generator, recipe.crop)
+
+    seeing = look or cropped
+
+    def draw(record: Record, generator: np.random.Generator) -> Sample:
+        seen = seeing(record, generator)
+        return Sample(seen, *draw_sentence(record, generator, template, share), record.label)
+
+    return draw
+
+
+def paired(
+    samples: Sequence[Sample], pixels: Tensor | PackedPatches, processor: Processor
+) -> PairBatch:
+    """The batch of pictures that are prepared already, with their sentences."""
+    _, sentences, captions, labels = zip(*samples, strict=True)
+    return PairBatch(*processor.texts(sentences), pixels, group_labels(labels, captions))
 
 
 def share_of_this_process() -> Share | None:
@@ -390,11 +464,15 @@ def training_stage(
     )
 
 
-def number_of_steps(recipe: RunSettings, pictures: int) -> int:
-    """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`."""
+def number_of_steps(recipe: RunSettings, pictures: int, batch: float | None = None) -> int:
+    """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`.
+
+    Args:
+        batch: pictures of a batch on average, where their number varies.
+    """
     if recipe.steps is not None:
         return recipe.steps
-    whole = recipe.batch_size * recipe.accumulate
+    whole = (batch or recipe.batch_size) * recipe.accumulate
     return min(recipe.most_steps, max(1, round(recipe.epochs * pictures / whole)))
 
 

@@ -43,9 +43,7 @@ class Heap:
         self._free: list[tuple[int, int]] = []  # size, start
         self._starts: dict[int, int] = {}  # of free blocks: start to size
         self._ends: dict[int, int] = {}  # of free blocks: end to start
-        self._graph: dict[
-            int, list[int]
-        ] = {}  # blocks by age to starts of leads that end with them
+        self._graph: dict[int, list[int]] = {}  # blocks by age: starts of leads that end with them
         self._count = 0
 
     @property

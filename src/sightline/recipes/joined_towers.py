@@ -9,13 +9,14 @@ from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.models import vision_text
-from sightline.models.vision_text import VisionTextConfig, image_tower, text_tower, trunk
+from sightline.models.towers import image_tower, text_tower, trunk, without_pooler
+from sightline.models.vision_text import VisionTextConfig
 
 if TYPE_CHECKING:
     from sightline.hub.load import Loaded
 
 
-def as_half(loaded: Loaded, tower: str, variant: str | None) -> Loaded:
+def as_half(loaded: Loaded, tower: str, variant: str | None, bare: bool = False) -> Loaded:
     """A model that has one of the towers, as if it were a whole model of which one half is meant.
 
     Its heads stay behind. A picture's vector goes through the tanh layer of pre-training only
@@ -26,6 +27,7 @@ def as_half(loaded: Loaded, tower: str, variant: str | None) -> Loaded:
         loaded: an image or text encoder, or a dual encoder whose image half can stand alone.
         tower: "image" or "text".
         variant: size of the joined system that the run trains, if any.
+        bare: without the tanh layers of pre-training, whatever the weights bring: LiT's towers.
 
     Raises:
         ConfigError: a model that has no such tower.
@@ -35,6 +37,10 @@ def as_half(loaded: Loaded, tower: str, variant: str | None) -> Loaded:
         config, network = _image_half(loaded)
     else:
         config, network = _text_half(loaded, chosen)
+    if bare:
+        config = replace(
+            config, image=without_pooler(config.image), text=without_pooler(config.text)
+        )
     half = nn.Module()
     setattr(half, tower, network)
     return replace(loaded, config=config, network=half, system=vision_text.SYSTEM)

@@ -150,6 +150,8 @@ def train_park_siglip(
             "park-siglip matches every sentence with the pictures of its own process: train it in "
             "one process"
         )
+    if recipe.shapes:
+        raise ConfigError("park-siglip learns from square scenes: leave shapes out")
     if recipe.patch_dropout:
         raise ConfigError("park-siglip asks every patch what covers it: use patch_dropout=0")
     start = start_from(recipe, vocabulary_texts())

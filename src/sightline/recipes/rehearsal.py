@@ -22,6 +22,7 @@ from sightline.nn.precision import lower
 from sightline.recipes.dual_encoder import PairBatch, pair_loss
 from sightline.training.accumulation import Step, backward, cached_contrastive
 from sightline.training.memory import checkpointed_blocks
+from sightline.training.stages import lock, set_modes
 
 INFERENCE = "none"
 KINDS = ("full", "lora", "locked")
@@ -80,9 +81,9 @@ def build(work: Work) -> nn.Module:
                 f"{work.system.name} has no attention with queries and values for lora: use full"
             ) from None
     if work.kind == "locked":
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(not name.startswith("image"))
-    return network.train()
+        lock(network, "image")
+    set_modes(network)
+    return network
 
 
 def empty_batch(work: Work, size: int) -> PairBatch:
@@ -92,7 +93,7 @@ def empty_batch(work: Work, size: int) -> PairBatch:
     ids = torch.zeros(size, length, dtype=torch.int64)
     mask = torch.ones(size, length, dtype=torch.bool)
     labels = torch.zeros(size, dtype=torch.int64)
-    return PairBatch(_pictures(work, size), ids, mask, labels)
+    return PairBatch(ids, mask, _pictures(work, size), labels)
 
 
 def _pictures(work: Work, size: int) -> Tensor:
@@ -130,7 +131,8 @@ def learn(work: Work, network: nn.Module, batches: list[PairBatch], mark: Mark) 
 def _step(work: Work, mark: Mark) -> Step:
     if work.system.role != "dual encoder":
         return lambda network, batches: _alone_backward(work, network, batches, mark)
-    whole = pair_loss("sigmoid" if work.system.score == "sigmoid" else "softmax")
+    score = work.system.for_config(work.config).score
+    whole = pair_loss("sigmoid" if score == "sigmoid" else "softmax")
 
     def embed(network: nn.Module, batch: PairBatch) -> tuple[Tensor, ...]:
         with mark("activations"):

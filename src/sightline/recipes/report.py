@@ -79,6 +79,7 @@ def _facts(summary: RunSummary, plan: Plan) -> dict[str, Any]:
         "parameters": f"{parameters / 1e6:.2f} M",
         "steps": summary.steps,
         "pictures": summary.pictures,
+        "pictures a step": f"{summary.pictures / max(1, summary.steps):.4g}",
         "time": f"{60 * summary.hours:.1f} min",
         "arithmetic": _arithmetic(summary.flops),
         "peak memory": f"{summary.peak_memory_bytes / 2**30:.2f} GiB",

@@ -37,7 +37,7 @@ from sightline.recipes.dual_encoder import (
 )
 from sightline.recipes.report import write_report
 from sightline.recipes.settings import RunSettings
-from sightline.recipes.splits import splits
+from sightline.recipes.splits import Splits, splits
 from sightline.recipes.towers import Start, fitting_size, start_from
 from sightline.tasks.model import Model, load
 from sightline.training import distributed
@@ -104,15 +104,25 @@ def train_dual_encoder(
         DataError: no captions, or data that cannot be read.
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
-    training, validation, test = splits(recipe)
-    recipe = with_picture_size(recipe, training)
-    template = find_system(recipe.system).default_template or "{}"
-    start = start_from(recipe, _all_sentences(training, template))
-    steps = number_of_steps(recipe, len(training))
-    plan = Plan(
+    parts = splits(recipe)
+    recipe = with_picture_size(recipe, parts.training)
+    template = template_of(recipe)
+    start = start_from(recipe, all_sentences(parts.training, template))
+    loader = pair_loader(parts.training, start.processor, recipe, template)
+    steps = number_of_steps(recipe, len(parts.training))
+    plan = dual_encoder_plan(recipe, parts, start, loader, steps)
+    return carry_out(recipe, plan, Path(out), minutes, progress)
+
+
+def dual_encoder_plan(
+    recipe: DualEncoderRecipe, parts: Splits, start: Start, loader: Any, steps: int
+) -> Plan:
+    """The contrast of the recipe over the loader's batches, scored on what is held out."""
+    _, validation, test = parts
+    return Plan(
         start=start,
         network=start.network,
-        loader=pair_loader(training, start.processor, recipe, template),
+        loader=loader,
         step=contrastive_step(
             objective_of(recipe, start.system.score),
             largest_scale(recipe.system),
@@ -127,10 +137,14 @@ def train_dual_encoder(
         judge=lambda model: held_out_scores(model, test, recipe.eval_limit),
         test=test,
     )
-    return carry_out(recipe, plan, Path(out), minutes, progress)
 
 
-def _all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
+def template_of(recipe: RunSettings) -> str:
+    """The prompt that the system puts a label into."""
+    return find_system(recipe.system).default_template or "{}"
+
+
+def all_sentences(records: Sequence[Record], template: str) -> Iterator[str]:
     """What a vocabulary is learned from: every sentence, and the words of the prompt."""
     if isinstance(records, ParkRecords):  # no picture needs to be drawn for its words
         yield from park_texts(seeds=range(3000))
@@ -161,15 +175,25 @@ def picture_size(records: Sequence[Record], patch_size: int) -> int:
     Raises:
         DataError: none of them can be read.
     """
-    sides = []
+    return fitting_size([min(size) for size in sample_sizes(records)], patch_size)
+
+
+def sample_sizes(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """Height and width of some of the pictures, spread over all of them.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    sizes = []
     for index in np.linspace(0, len(records) - 1, num=min(64, len(records)), dtype=int):
         try:
-            sides.append(min(read_image(records[int(index)].image).shape[:2]))
+            height, width = read_image(records[int(index)].image).shape[:2]
         except ImageError:  # the loader counts and names it
             continue
-    if not sides:
+        sizes.append((height, width))
+    if not sizes:
         raise DataError("none of the first pictures can be read: see 'sightline data inspect'")
-    return fitting_size(sides, patch_size)
+    return sizes
 
 
 def carry_out(

@@ -22,6 +22,8 @@ class RunSettings(Protocol):
     @property
     def data(self) -> str: ...
     @property
+    def shapes(self) -> tuple[str, ...]: ...
+    @property
     def seed(self) -> int: ...
     @property
     def image_size(self) -> int | None: ...
@@ -105,12 +107,13 @@ def override(recipe: R, settings: Mapping[str, str]) -> R:
 
 
 def parse(key: str, text: str, kind: Any) -> Any:
-    """One value of type int, float, bool, str, a tuple of strings, or one of these or None."""
+    """One value of type int, float, bool, str, a tuple of one of these, or one of them or None."""
     if get_origin(kind) in (Union, types.UnionType):
         inner = [part for part in get_args(kind) if part is not type(None)]
         return None if text.lower() in ("none", "") else parse(key, text, inner[0])
     if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        each, parts = get_args(kind)[0], [part.strip() for part in text.split(",")]
+        return tuple(parse(key, part, each) for part in parts if part)
     if kind is str:
         return text
     try:

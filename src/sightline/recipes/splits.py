@@ -12,6 +12,7 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.formats import open_dataset
 from sightline.data.mixtures import Mixture, parse_mixture
 from sightline.data.park.records import ParkRecords
+from sightline.data.park.scenes import parse_shapes
 from sightline.data.records import Dataset, Record
 from sightline.recipes.settings import RunSettings
 
@@ -40,13 +41,27 @@ def splits(recipe: RunSettings, kinds: bool = False) -> Splits:
         kinds: of drawn parks, only scenes with one thing, labelled by its kind.
 
     Raises:
-        ConfigError: no data.
+        ConfigError: no data, or shapes for data that are there already.
         DataError: data that cannot be read, or too little of it.
     """
     if not recipe.data:
         raise ConfigError("the run has no data: give --data PATH (or --data park for drawn parks)")
-    weights = None if Path(recipe.data).exists() else parse_mixture(recipe.data)
+    if recipe.shapes and not draws_parks(recipe):
+        raise ConfigError(
+            f"shapes are those of scenes to draw, and the pictures of {recipe.data} have their "
+            "own: leave shapes out, or use --data park"
+        )
+    weights = _weights(recipe.data)
     return _mixed(weights, recipe, kinds) if weights else _of(recipe.data, recipe, kinds)
+
+
+def draws_parks(recipe: RunSettings) -> bool:
+    """Whether scenes are drawn while training, be it as a part of a mixture."""
+    return PARK in (_weights(recipe.data) or (recipe.data,))
+
+
+def _weights(data: str) -> dict[str, float] | None:
+    return None if Path(data).exists() else parse_mixture(data)
 
 
 def _of(path: str, recipe: RunSettings, kinds: bool) -> Splits:
@@ -66,9 +81,10 @@ def _mixed(weights: dict[str, float], recipe: RunSettings, kinds: bool) -> Split
 def _drawn(recipe: RunSettings, kinds: bool) -> Splits:
     size, count = recipe.image_size or PARK_SIZE, recipe.eval_limit
     objects, label = (1, "kind") if kinds else (None, "phrase")
+    shapes = parse_shapes(recipe.shapes)
 
     def scenes(split: str, start: int, count: int) -> ParkRecords:
-        return ParkRecords(split, start, count, size, objects, label)  # type: ignore[arg-type]
+        return ParkRecords(split, start, count, size, objects, label, shapes)  # type: ignore[arg-type]
 
     held_out = (
         Dataset(list(scenes("test", start, count)), name=f"park {name}")

@@ -44,6 +44,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
     "siglip": RecipeEntry(
         "SigLIP on pictures with captions: every pair on its own", *_DUAL, {"system": "siglip"}
     ),
+    "naflex": RecipeEntry(
+        "SigLIP 2 NaFlex on pictures of every aspect ratio, under a budget of patches",
+        "sightline.recipes.naflex",
+        "NaFlexRecipe",
+        "train_naflex",
+        {},
+    ),
     "unicl": RecipeEntry(
         "UniCL on pictures with classes, captions or both: one loss over all of them",
         *_DUAL,
@@ -53,6 +60,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
         "two towers of other systems, new or from weights, joined as CLIP's are",
         *_DUAL,
         {"system": "vision_text"},
+    ),
+    "lit": RecipeEntry(
+        "LiT on pictures with captions: sentences learn what a locked image tower sees",
+        "sightline.recipes.lit",
+        "LiTRecipe",
+        "train_lit",
+        {},
     ),
     "classifier": RecipeEntry(
         "a ViT or a ResNet on pictures with classes: a closed set of labels",

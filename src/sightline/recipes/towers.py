@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -16,8 +16,11 @@ from torch import nn
 from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
+from sightline.models.resnet import ResNetConfig
+from sightline.models.siglip_naflex import ImageTowerConfig as FlexibleTowerConfig
 from sightline.models.swin import SwinConfig
 from sightline.models.table import system as find_system
+from sightline.models.towers import image_tower
 from sightline.nn import lora
 from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
@@ -38,7 +41,9 @@ LONGEST, MEASURED = 64, 20_000
 """Tokens of a sentence at most, and sentences that are looked at, where no length is given."""
 OWN_SPACE = ("clip", "unicl", "vision_text")
 """Systems with a space whose width is that of neither tower."""
-RULES: Mapping[str, Rules] = {"clip": "clip", "unicl": "clip", "vision_text": "bert"}
+RULES: Mapping[str, Rules] = {
+    "clip": "clip", "unicl": "clip", "vision_text": "bert", "lit": "bert"
+}  # fmt: skip
 """Rules of the vocabulary that is learned, where they are not SigLIP's."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 224
 """Pixels of the pictures of a small network, where no size is given."""
@@ -86,12 +91,19 @@ class Start:
         )
 
 
-def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
+def start_from(
+    recipe: DualEncoderRecipe,
+    captions: Iterable[str],
+    settle: Callable[[Any], Any] = lambda config: config,
+) -> Start:
     """Build the network of a recipe; a vocabulary is learned from `captions` where none is given.
 
     Weights of a tower bring its size, its preprocessing or its tokenizer with it, and the joint
     scale with the first tower that has one; with both towers of one model the first loss is that
     model's own.
+
+    Args:
+        settle: has the last word on the config, before the network is built.
 
     Raises:
         ConfigError: weights of another system, or an unknown variant.
@@ -101,7 +113,7 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     image = _given(recipe.init or recipe.init_image, system, "image", recipe)
     text = image if recipe.init else _given(recipe.init_text, system, "text", recipe)
     tokenizer = text.processor.text if text else learn_vocabulary(recipe, captions)
-    config = _config(recipe, system, image, text, tokenizer)
+    config = settle(_config(recipe, system, image, text, tokenizer))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = system.build(config)
@@ -113,7 +125,7 @@ def start_from(recipe: DualEncoderRecipe, captions: Iterable[str]) -> Start:
     if recipe.patch_dropout:
         _leave_out_patches(network, recipe)
     pictures = image.processor.image if image else image_processor(system.preprocessing(config))
-    start = Start(network, Processor(pictures, tokenizer), config, system)
+    start = Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
     if recipe.lora_rank and image is not None:
         start.adapter = _add_to_weights(start, recipe, image)
     return start
@@ -159,8 +171,8 @@ def _given(
     from sightline.hub.load import load_checkpoint
 
     loaded = load_checkpoint(name, device="cpu", dtype="float32")
-    if system.name == "vision_text" != loaded.system.name and not recipe.init:
-        return as_half(loaded, tower, recipe.variant)
+    if system.bind is not None and loaded.system.name != system.name and not recipe.init:
+        return as_half(loaded, tower, recipe.variant, bare=system.name == "lit")
     if loaded.system.name != system.name:
         raise ConfigError(
             f"{name} is a {loaded.system.name} model and the recipe trains {system.name}: choose "
@@ -176,6 +188,8 @@ def _config(
     text: Loaded | None,
     tokenizer: TextTokenizer | None,
 ) -> Any:
+    if recipe.init and text is not None:
+        return text.config
     config = _own_config(recipe, system, tokenizer)
     if text is not None:
         config = with_half(config, text.config, "text")
@@ -202,11 +216,24 @@ def fitting_size(sides: Sequence[int], patch_size: int) -> int:
     return patch_size * max(1, round(side / patch_size))
 
 
+def small_resnet(width: int, depth: int, size: int) -> ResNetConfig:
+    """A ResNet of three stages that come to `width`; at least one block in each."""
+    quarter = max(1, width // 4)
+    return ResNetConfig(
+        widths=(quarter, 2 * quarter, width),
+        depths=tuple(max(1, (depth + stage) // 3) for stage in range(3)),
+        block="basic",
+        stem_width=quarter,
+        image_size=(size, size),
+    )
+
+
 def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokenizer | None) -> Any:
     if recipe.variant is not None:
         if recipe.variant not in system.variants:
             raise ConfigError(unknown_name("variant", recipe.variant, system.variants))
         return system.variants[recipe.variant]
+    tiny = _with_image_system(recipe, system)
     size = recipe.image_size or 8 * recipe.patch_size
     length = recipe.context_length or getattr(tokenizer, "max_length", None) or LONGEST
     text = replace(
@@ -217,13 +244,27 @@ def _own_config(recipe: DualEncoderRecipe, system: System, tokenizer: TextTokeni
         mlp_width=4 * recipe.text_width,
         context_length=length,
     )
-    config = replace(system.tiny, image=_image_config(recipe, system, size), text=text)
+    config = replace(tiny, image=_image_config(recipe, tiny.image, size), text=text)
     return replace(config, embedding_width=recipe.width) if system.name in OWN_SPACE else config
 
 
-def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
+def _with_image_system(recipe: DualEncoderRecipe, system: System) -> Any:
+    """The tiny config, with the image tower that the recipe names."""
+    if recipe.image_tower is None:
+        return system.tiny
+    if not hasattr(system.tiny, "image_system"):
+        raise ConfigError(
+            f"the image tower of {system.name} is its own: use image_tower with vision_text"
+        )
+    tower = image_tower(recipe.image_tower)
+    return replace(system.tiny, image_system=tower.name, image=tower.tiny)
+
+
+def _image_config(recipe: DualEncoderRecipe, tiny: Any, size: int) -> Any:
     """The small image tower; a Swin halves its grid once, and ends with the patches of a ViT."""
-    tiny, depth, heads = system.tiny.image, recipe.depth, recipe.num_heads
+    depth, heads = recipe.depth, recipe.num_heads
+    if isinstance(tiny, ResNetConfig):
+        return small_resnet(recipe.width, depth, size)
     if isinstance(tiny, SwinConfig):
         stages = 2 if depth > 1 and heads % 2 == recipe.patch_size % 2 == 0 else 1
         patch = recipe.patch_size // stages
@@ -236,14 +277,16 @@ def _image_config(recipe: DualEncoderRecipe, system: System, size: int) -> Any:
             patch_size=(patch, patch),
             branch_drop=0.0,
         )
+    grid: dict[str, Any] = {"patch_size": (recipe.patch_size,) * 2, "image_size": (size, size)}
+    if isinstance(tiny, FlexibleTowerConfig):
+        grid = {"patch_size": recipe.patch_size, "num_patches": (size // recipe.patch_size) ** 2}
     return replace(
         tiny,
         width=recipe.width,
         depth=depth,
         num_heads=heads,
         mlp_width=4 * recipe.width,
-        patch_size=(recipe.patch_size, recipe.patch_size),
-        image_size=(size, size),
+        **grid,
     )
 
 

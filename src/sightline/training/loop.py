@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightline.core.devices import fast_bfloat16
 from sightline.core.errors import (
     ConfigError,
 )
@@ -43,7 +42,7 @@ from sightline.training.optimisers import (
     load_optimiser,
     set_rate,
 )
-from sightline.training.options import LoopOptions, Progress
+from sightline.training.options import LoopOptions, Progress, autocast
 from sightline.training.parallel import SaveModel, wrap
 from sightline.training.reports import Reporter, Silence
 from sightline.training.settings import agree, as_json, refuse_changes
@@ -289,7 +288,7 @@ class _Run:
         self.reporter.step(self.state, facts, result, time.monotonic() - begun)
 
     def _forward_backward(self, micro: list[Any]) -> StepResult:
-        with self._autocast():
+        with autocast(self.options.autocast, self.device.type):
             if self.state.flops_per_step:
                 compiled = self.options.compile
                 return self.step(self.parallel.compiled() if compiled else self.network, micro)
@@ -297,12 +296,6 @@ class _Run:
             result, flops = count_flops(lambda: self.step(self.network, micro))
             self.state.flops_per_step = max(1, int(distributed.total([flops])[0]))
             return result
-
-    def _autocast(self) -> Any:
-        wanted = self.options.autocast
-        if wanted == "off" or (wanted == "auto" and not fast_bfloat16(self.device.type)):
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     # -- between steps -----------------------------------------------------------------------
 

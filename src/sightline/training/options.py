@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
+from sightline.core.devices import fast_bfloat16
 from sightline.core.errors import ConfigError, unknown_name
 
 AUTOCAST = ("off", "bfloat16", "auto")
@@ -12,7 +16,10 @@ PARALLEL = ("auto", "none", "ddp", "fsdp")
 
 
 class Progress(Protocol):
-    """Draws how far a run is; called after every step."""
+    """Draws how far a run is."""
+
+    def prepare(self, done: int, total: int, what: str, /) -> None:
+        """Called on the way to the first step: so many pictures are done; `what` names the work."""
 
     def update(
         self,
@@ -22,7 +29,8 @@ class Progress(Protocol):
         pictures_per_second: float,
         seconds_left: float,
         /,
-    ) -> None: ...
+    ) -> None:
+        """Called after every step."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +78,15 @@ class LoopOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} {value} must be at least 1")
+
+
+def autocast(wanted: str, device: str) -> AbstractContextManager[object]:
+    """Within the block products are in bfloat16, where the setting and the device ask for it.
+
+    Args:
+        wanted: one of `AUTOCAST`.
+        device: its type, "cuda".
+    """
+    if wanted == "off" or (wanted == "auto" and not fast_bfloat16(device)):
+        return nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16)

@@ -111,6 +111,15 @@ def begin_stage(network: nn.Module, stage: Stage, fixed: frozenset[str]) -> list
     return learning
 
 
+def lock(network: nn.Module, part: str) -> None:
+    """Take a part of the network out of all training: no gradient, no decay, eval mode.
+
+    Args:
+        part: name of the module, "image". Parameters that only begin like it ("image_head") learn.
+    """
+    network.get_submodule(part).requires_grad_(False).eval()
+
+
 def set_modes(network: nn.Module) -> None:
     """Training mode, but eval mode for every module of which nothing learns.
 

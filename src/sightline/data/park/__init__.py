@@ -14,6 +14,7 @@ from sightline.core.lazy import lazy_names
 if TYPE_CHECKING:
     from sightline.data.park.export import write as write
     from sightline.data.park.layout import MAX_OBJECTS as MAX_OBJECTS
+    from sightline.data.park.scenes import SHAPES as SHAPES
     from sightline.data.park.scenes import ParkObject as ParkObject
     from sightline.data.park.scenes import ParkScenes as ParkScenes
     from sightline.data.park.scenes import Question as Question
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 _ROOMS = {
     "export": ["write"],
     "layout": ["MAX_OBJECTS"],
-    "scenes": ["ParkObject", "ParkScenes", "Question", "Relation", "Scene", "digest", "scene"],
+    "scenes": [
+        *["SHAPES", "ParkObject", "ParkScenes", "Question", "Relation", "Scene"],
+        *["digest", "scene"],
+    ],
     "text": ["texts"],
     "vocabulary": [
         *["COLOURS", "KINDS", "RELATIONS", "SPLITS", "VERSION"],
@@ -48,6 +52,7 @@ __all__ = [
     "KINDS",
     "MAX_OBJECTS",
     "RELATIONS",
+    "SHAPES",
     "SPLITS",
     "VERSION",
     "ParkObject",

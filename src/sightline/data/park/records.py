@@ -23,6 +23,7 @@ class ParkRecords(Sequence[Record]):
 
     Args:
         label: what a scene of a single object is called: its "phrase" ("red bench") or its "kind".
+        shapes: several (height, width) that take turns, see `ParkScenes`.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class ParkRecords(Sequence[Record]):
         size: int = 64,
         objects: int | None = None,
         label: Literal["phrase", "kind"] = "phrase",
+        shapes: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.label: Literal["phrase", "kind"] = label
-        self.scenes = ParkScenes(split, start, count, size=size, objects=objects)
+        self.scenes = ParkScenes(split, start, count, size, objects, shapes=shapes)
         self.name = f"park {split}" + (f", {objects} object(s)" if objects else "")
 
     def __len__(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from sightline.data.park.sprites import ink_colours, paint
 from sightline.data.park.vocabulary import SPLITS, VERSION
 
 MIN_SIZE, MIN_OBJECT_PIXELS = 32, 6
+SHAPES = ((64, 64), (48, 96), (96, 48), (40, 120))
+"""Heights and widths for scenes of several aspect ratios: 1:1, 1:2, 2:1 and 1:3."""
 _RELATION_MARGIN = 0.1
 _DRAWING, _CAPTIONS, _QUESTIONS = 0, 1, 2
 """Purposes: each has a stream of choices of its own, so that none depends on another being read."""
@@ -205,8 +208,7 @@ def scene(
 def _check(seed: int, height: int, width: int, objects: int | None, pixels: int | None) -> None:
     if seed < 0:
         raise ConfigError(f"seed {seed}: a scene needs a number from 0")
-    if min(height, width) < MIN_SIZE:
-        raise ConfigError(f"size {height} x {width}: a scene needs at least {MIN_SIZE} pixels")
+    _check_size(height, width)
     if objects is not None and not 1 <= objects <= MAX_OBJECTS:
         raise ConfigError(f"objects={objects}: a scene has 1 to {MAX_OBJECTS} objects")
     if pixels is None:
@@ -222,8 +224,19 @@ def _check(seed: int, height: int, width: int, objects: int | None, pixels: int 
         )
 
 
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < MIN_SIZE:
+        raise ConfigError(f"size {height} x {width}: a scene needs at least {MIN_SIZE} pixels")
+
+
 class ParkScenes:
-    """Scenes of consecutive seeds as a map-style data set."""
+    """Scenes of consecutive seeds as a map-style data set.
+
+    Args:
+        size: pixels of the square pictures, or (height, width).
+        shapes: several (height, width) that take turns with the seeds, instead of one size: scene
+            s has shape s modulo their number, whatever the first seed is.
+    """
 
     def __init__(
         self,
@@ -233,9 +246,11 @@ class ParkScenes:
         size: int | tuple[int, int] = 64,
         objects: int | None = None,
         object_pixels: int | None = None,
+        shapes: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.split, self.start, self.count = split, start, count
-        self.size, self.objects, self.object_pixels = size, objects, object_pixels
+        self.sizes = tuple(shapes) or (size,)
+        self.objects, self.object_pixels = objects, object_pixels
 
     def __len__(self) -> int:
         return self.count
@@ -244,10 +259,34 @@ class ParkScenes:
         if not -self.count <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
         seed = self.start + index % self.count
-        return scene(seed, self.split, self.size, self.objects, self.object_pixels)
+        size = self.sizes[seed % len(self.sizes)]
+        return scene(seed, self.split, size, self.objects, self.object_pixels)
 
     def __iter__(self) -> Iterator[Scene]:
         return (self[index] for index in range(self.count))
+
+
+def parse_shapes(words: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """["48x96", ...], height before width, to pixels; "mixed" stands for `SHAPES`.
+
+    Raises:
+        ConfigError: words of another kind, or a side that no scene has.
+    """
+    found: list[tuple[int, int]] = []
+    for word in words:
+        if word == "mixed":
+            found += SHAPES
+            continue
+        sides = re.fullmatch(r"(\d+)x(\d+)", word)
+        if sides is None:
+            raise ConfigError(
+                f"shape {word!r}: write HEIGHTxWIDTH in pixels, such as 48x96, or mixed for "
+                f"{', '.join(f'{height}x{width}' for height, width in SHAPES)}"
+            )
+        shape = int(sides[1]), int(sides[2])
+        _check_size(*shape)
+        found.append(shape)
+    return tuple(found)
 
 
 def digest() -> str:

@@ -13,6 +13,9 @@ OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPENAI_MARK = "openai_layout.json"
 """Written beside OpenAI's tensors, which come without any description of their own."""
 
+ONNX_DESCRIPTION = "onnx.json"
+"""What stands beside exported graphs."""
+
 _OPENAI_NAMES = ("visual.conv1.weight", "visual.proj", "transformer.resblocks.0.ln_1.weight")
 _RESNET_NAMES = ("visual.layer1.0.conv1.weight", "transformer.resblocks.0.ln_1.weight")
 _LARGEST_CONFIG = 64 << 20
@@ -35,6 +38,8 @@ def layout_of(path: Path) -> str | None:
         return "open_clip"
     if config.is_file():
         return None
+    if (path / ONNX_DESCRIPTION).is_file():
+        return "onnx"
     found = weight_file(path)
     return None if found is None else _of_file(found)
 

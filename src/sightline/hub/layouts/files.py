@@ -33,17 +33,27 @@ def write_tensors(state: Mapping[str, Tensor], file: Path) -> None:
         save_file(owned, os.fspath(temporary), metadata={"format": "pt"})
 
 
-def tokenizer_beside(folder: Path, spec: TextSpec, vocab_size: int) -> TextTokenizer | None:
+def tokenizer_beside(
+    folder: Path, spec: TextSpec, vocab_size: int, listed: Path | None = None
+) -> TextTokenizer | None:
     """The tokenizer in a folder, if there is one and the network knows all its words.
 
     A file may lie in a folder with somebody else's tokenizer; one of more words is not its own.
+
+    Args:
+        listed: BERT's words, one a line, under another name than vocab.txt; taken where the folder
+            has no tokenizer.
     """
-    from sightline.inputs.tokenizer_files import has_tokenizer
+    from sightline.inputs.subwords import SubwordTokenizer
+    from sightline.inputs.tokenizer_files import TokenizerFiles, has_tokenizer
     from sightline.inputs.tokenizers import load_tokenizer
 
-    if not has_tokenizer(folder):
+    if has_tokenizer(folder):
+        words: TextTokenizer = load_tokenizer(folder, spec)
+    elif listed is not None and listed.is_file():
+        words = SubwordTokenizer.from_words(listed, TokenizerFiles(folder), spec)
+    else:
         return None
-    words = load_tokenizer(folder, spec)
     if words.vocab_size > vocab_size:
         logger.warning(
             "the tokenizer in %s has %d words and the network %d: left aside",

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from sightline.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sightline.hub.contents import Contents
+    from sightline.hub.proof import Proof
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Layout:
     """Contents into an empty folder; None for a layout that is only read."""
     refusal: Callable[[Contents], str | None] | None = None
     """Why the layout cannot hold this model, after "because"; None where it can."""
+    prove: Callable[[Contents, Mapping[str, Tensor], Path], Proof] | None = None
+    """What was written, the answers of the source and the folder, to the proof; None where reading
+    the folder back is the proof."""
+    dtypes: tuple[str, ...] | None = None
+    """Number types that it stores; None for all."""
 
 
 LAYOUTS: Mapping[str, str] = {
@@ -35,10 +43,11 @@ LAYOUTS: Mapping[str, str] = {
     "open_clip": "sightline.hub.layouts.open_clip",
     "timm": "sightline.hub.layouts.timm",
     "big_vision": "sightline.hub.layouts.big_vision",
+    "onnx": "sightline.hub.layouts.onnx",
 }
 """Name to the module whose `LAYOUT` describes it."""
 
-WRITTEN = ("transformers", "openai", "open_clip")
+WRITTEN = ("transformers", "openai", "open_clip", "onnx")
 """Those that can be written."""
 
 
