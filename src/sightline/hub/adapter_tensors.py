@@ -120,7 +120,7 @@ def published_modules(system: System, state: Mapping[str, Any]) -> dict[str, str
         system: bound to the network's config.
         state: all tensors of the network without additions.
     """
-    written = system.write_state(state)
+    written = (system.class_names or dict)(system.write_state(state))
     names = {id(tensor): name for name, tensor in written.items()}
     found = {}
     for own, tensor in state.items():
