@@ -141,6 +141,11 @@ OTHERS: dict[str, Callable[[], nn.Module]] = {
     "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**VISION)),
     "bert": lambda: transformers.BertModel(transformers.BertConfig(**TEXT)),
     "swin": swin,
+    "siglip2-naflex": lambda: transformers.Siglip2Model(
+        transformers.Siglip2Config(
+            vision_config={**VISION, "num_patches": 16}, text_config={**TEXT, "projection_size": 24}
+        )
+    ),
     "vision_text": vision_text,
 }
 
@@ -462,6 +467,15 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
 def test_tensors_that_do_not_fit_are_listed(base, adapter, changes, message):
     edit_tensors(adapter, **changes)
     with pytest.raises(CheckpointError, match=message):
+        sightline.load(base, adapter=adapter)
+
+
+def test_one_tensor_in_two_spellings_is_refused(base, adapter):
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    save_file({**tensors, name.removeprefix("base_model.model."): tensors[name].clone()}, file)
+    with pytest.raises(CheckpointError, match=r"lora_.\.weight a second time, in another spelling"):
         sightline.load(base, adapter=adapter)
 
 
