@@ -18,7 +18,12 @@ from sightline.inputs.convolution import filter_picture
 from sightline.inputs.grey_levels import to_grey
 from sightline.inputs.named_masks import parse_filter
 from sightline.metrics.intervals import wilson
+from sightline.models.table import system
+from sightline.nn import lora
+from sightline.nn.linear import Linear
+from sightline.nn.lora import LoRALinear
 from sightline.nn.masks import causal, key_padding
+from sightline.nn.meta import without_memory
 from sightline.nn.positions import resample_grid
 from sightline.objectives.contrastive import softmax_contrastive
 from sightline.tasks.feature_sheets import layer_sheet
@@ -377,6 +382,50 @@ def precision() -> Figure:
     return figure
 
 
+def low_rank() -> Figure:
+    """What learns at each rank, and what is left of a small update that is merged in bfloat16."""
+    figure, axes = panels(2, 3.1)
+    entry = system("clip")
+    ranks = [1, 2, 4, 8, 16, 32, 64]
+    counts = []
+    for rank in ranks:
+        with without_memory():
+            network = entry.build(entry.variants["B/32"])
+            whole = sum(p.numel() for p in network.parameters())
+            lora.add(network, rank)
+        counts.append(sum(p.numel() for p in network.parameters() if p.requires_grad))
+    axes[0].plot(ranks, counts, "o-", color=BLUE, label="queries and values")
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_yscale("log")
+    axes[0].axhline(whole, color=GREY, label="all weights")
+    axes[0].set_title("parameters of CLIP B/32 that learn")
+    axes[0].set_xlabel("rank")
+    axes[0].legend(frameon=False)
+    sizes = np.logspace(-4.5, 0, 40)
+    for kept, colour in ((torch.float32, GREEN), (torch.bfloat16, RED)):
+        name = str(kept).removeprefix("torch.")
+        axes[1].loglog(sizes, [lost(s, kept) for s in sizes], color=colour, label=name)
+    axes[1].set_title("share of the update that merging loses")
+    axes[1].set_xlabel("size of the update beside the weights")
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def lost(size: float, kept: torch.dtype) -> float:
+    """How far a merged weight is from weight and addition, relative to the addition."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        layer = LoRALinear(Linear(128, 128, bias=False), 4).double()
+        torch.nn.init.normal_(layer.base.weight)
+        layer.base.weight.copy_(layer.base.weight.to(kept))
+        torch.nn.init.normal_(layer.lora_B)
+        addition = layer.lora_B @ layer.lora_A
+        layer.lora_B.mul_(size / addition.std())
+        exact = layer.sum() - layer.base.weight
+        merged = layer.sum().to(kept).double() - layer.base.weight
+        return float((merged - exact).norm() / exact.norm())
+
+
 def honesty() -> Figure:
     """Intervals of repeated small evaluations of one model, and how they shrink with samples."""
     figure, axes = panels(2, 3.3)
@@ -474,6 +523,7 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "scores": scores,
     "ties": ties,
     "precision": precision,
+    "lora": low_rank,
     "honesty": honesty,
     "caching": caching,
 }

@@ -44,7 +44,7 @@ OPTIONAL = {
     "lancedb", "datasets",
 }  # fmt: skip
 """Never imported at the head of a module."""
-NEVER = {"torchvision", "timm", "open_clip", "torchmetrics", "diffusers"}
+NEVER = {"torchvision", "timm", "open_clip", "torchmetrics", "diffusers", "peft"}
 PEERS = {"transformers", "openvino", "onnxruntime"}
 """Only the benchmarks import these, inside functions. (What is exported is proved by onnxruntime,
 which `hub` asks `core.lazy` for.)"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,27 @@ from sightline.core.errors import (
     CheckpointError,
     ConfigError,
     HubNotFoundError,
+    HubOfflineError,
     UnsafeCheckpointError,
     UnsupportedTaskError,
 )
 from sightline.hub.adapters import Origin, find_adapter, put_on, save_adapter
 from sightline.models.table import system
 from sightline.nn import lora
+from tests.hub.false_hub import false_hub
 from tests.hub.tiny import WORDS, tiny_folder
-from tests.models.test_parity import CASES, agree, our_outputs, outputs, randomise
+from tests.models.test_parity import (
+    CASES,
+    TEXT,
+    VISION,
+    agree,
+    our_outputs,
+    outputs,
+    randomise,
+)
 
-peft = pytest.importorskip("peft")  # the reference; part of the test extra
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")  # the references; part of the test extra
 
 # PEFT 0.21 asks transformers 5.23 for a name that is to go
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -108,6 +120,59 @@ def test_ranks_and_alphas_of_single_layers_travel(case, tmp_path):
     assert differing(expected, our_outputs(again, reference, case)) == set()
     told = [(x.rank, x.alpha) for x in lora.layers(again).values()]
     assert set(told) == {(3, 5.0), (2, 5.0), (3, 7.0)}
+
+
+def vision_text() -> nn.Module:
+    words = {**TEXT, "hidden_size": 20, "type_vocab_size": 2}
+    return transformers.VisionTextDualEncoderModel(
+        vision_model=transformers.ViTModel(transformers.ViTConfig(**VISION)),
+        text_model=transformers.BertModel(transformers.BertConfig(**words)),
+    )
+
+
+def swin() -> nn.Module:
+    config = transformers.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 2], num_heads=[1, 2], window_size=4
+    )
+    return transformers.SwinModel(config)
+
+
+OTHERS: dict[str, Callable[[], nn.Module]] = {
+    "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**VISION)),
+    "bert": lambda: transformers.BertModel(transformers.BertConfig(**TEXT)),
+    "swin": swin,
+    "siglip2-naflex": lambda: transformers.Siglip2Model(
+        transformers.Siglip2Config(
+            vision_config={**VISION, "num_patches": 16}, text_config={**TEXT, "projection_size": 24}
+        )
+    ),
+    "vision_text": vision_text,
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_modules_have_the_names_of_every_class(case, tmp_path):
+    """Ours on theirs and theirs on ours, merged: the same weights."""
+    reference = randomise(OTHERS[case]())
+    reference.save_pretrained(tmp_path / "base")
+    entry = system(case)
+    published = json.loads((tmp_path / "base/config.json").read_text())
+    config = entry.read_config(published)
+    bound = entry.for_config(config)
+    ours = entry.build(config)
+    ours.load_state_dict(bound.read_state(load_file(tmp_path / "base/model.safetensors")))
+    lora.add(ours, 2, 3.0, ["*.attention.*", "*.mlp.*"])
+    learned(ours)
+    save_adapter(ours, entry, config, tmp_path / "adapter", Origin(None))
+    adapted = peft.PeftModel.from_pretrained(reference, tmp_path / "adapter")
+    adapted.save_pretrained(tmp_path / "theirs")
+    merged = adapted.merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
+    expected = bound.read_state(load_file(tmp_path / "merged/model.safetensors"))
+    for network in (ours, lora.remove(copy.deepcopy(ours))):
+        if not lora.layers(network):
+            put_on(network, find_adapter(tmp_path / "theirs"), entry, config)
+        assert differing(expected, lora.merged_state(network)) == set()
 
 
 # -- theirs here -----------------------------------------------------------------------------------
@@ -405,6 +470,15 @@ def test_tensors_that_do_not_fit_are_listed(base, adapter, changes, message):
         sightline.load(base, adapter=adapter)
 
 
+def test_one_tensor_in_two_spellings_is_refused(base, adapter):
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    save_file({**tensors, name.removeprefix("base_model.model."): tensors[name].clone()}, file)
+    with pytest.raises(CheckpointError, match=r"lora_.\.weight a second time, in another spelling"):
+        sightline.load(base, adapter=adapter)
+
+
 def test_an_adapter_of_another_size_is_refused(adapter, tmp_path):
     tiny_folder("clip", tmp_path / "clip")
     edit(adapter, base_model_name_or_path=None, r=3)
@@ -455,3 +529,30 @@ def test_an_adapter_of_a_newer_version_is_refused(base, adapter):
     save_file(load_file(file), file, metadata={"sightline": "sightline-adapter 2"})
     with pytest.raises(CheckpointError, match=r"written as 'sightline-adapter 2', .* upgrade"):
         sightline.load(base, adapter=adapter)
+
+
+def test_an_adapter_comes_from_the_hub_without_code_and_pickles(adapter, tmp_path, monkeypatch):
+    for variable in ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    (adapter / "evil.py").write_text("raise SystemExit")
+    torch.save({}, adapter / "adapter_model.bin")
+    with false_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        hub.publish("org/adapter", adapter)
+        found = find_adapter("org/adapter")
+        assert {file.name for file in found.folder.iterdir()} == {
+            "adapter_config.json", "adapter_model.safetensors"
+        }  # fmt: skip
+        hub.repos["org/pickled"] = {"adapter_config.json": b"{}", "adapter_model.bin": b"x"}
+        with pytest.raises(
+            HubNotFoundError, match=r"org/pickled has no adapter_model\.safetensors"
+        ):
+            find_adapter("org/pickled")
+        with pytest.raises(HubNotFoundError, match="the hub has no model 'org/nothing'"):
+            find_adapter("org/nothing")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert find_adapter("org/adapter").config == found.config
+    with pytest.raises(HubOfflineError, match="adapter org/other is not in the cache"):
+        find_adapter("org/other")

@@ -142,3 +142,8 @@ def test_paired_messages() -> None:
     with pytest.raises(InputError, match="count the sample as wrong"):
         paired_test(torch.tensor([math.nan]), torch.zeros(1))
     assert math.isnan(paired_test(torch.zeros(0), torch.zeros(0)).p_value)
+
+
+def test_no_draw_is_no_interval() -> None:
+    low, high = bootstrap(torch.rand(5), torch.mean, resamples=0)
+    assert low.isnan() and high.isnan()

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from sightline.core.errors import ConfigError
-from sightline.nn.attention import Attention
+from sightline.nn.attention import Attention, attend
 from sightline.nn.blocks import Block, Transformer
-from sightline.nn.linear import Conv2d, Linear
+from sightline.nn.linear import Conv2d, Linear, product_type
 from sightline.nn.masks import causal, key_padding
 from sightline.nn.meta import without_memory
 from sightline.nn.mlp import ACTIVATIONS, MLP, activation, quick_gelu
@@ -239,3 +239,48 @@ def test_building_without_memory_keeps_shapes_and_loads_no_compiler():
     assert done.stdout.split() == ["151277313", "False"]
     with without_memory():
         assert Conv2d(3, 4, 2).weight.is_meta
+
+
+@pytest.mark.parametrize("mask", [None, "causal", "padding", "offset"])
+def test_both_ways_back_through_attention_agree(mask):
+    """With gradients short bfloat16 attention on a CPU writes its scores out; torch's does not."""
+    q, k, v = (torch.randn(2, 3, length, 8) for length in (5, 7, 7))
+    allowed = {
+        None: None,
+        "causal": torch.ones(5, 7, dtype=torch.bool).tril(2),
+        "padding": torch.arange(7) < torch.tensor([7, 4])[:, None, None, None],
+        "offset": torch.randn(3, 5, 7).bfloat16(),
+    }[mask]
+    low = [part.bfloat16().requires_grad_() for part in (q, k, v)]
+    wide = [part.detach().float().requires_grad_() for part in low]
+    written = attend(*low, allowed)
+    kernel = F.scaled_dot_product_attention(*wide, allowed.float() if mask == "offset" else allowed)
+    weights = torch.randn(kernel.shape)
+    (written * weights.bfloat16()).sum().backward()
+    (kernel * weights).sum().backward()
+    assert written.dtype == torch.bfloat16
+    for got, expected in [
+        (written, kernel),
+        *((a.grad, b.grad) for a, b in zip(low, wide, strict=True)),
+    ]:
+        assert (got.float() - expected).abs().max() <= 0.02 * max(1.0, expected.abs().max())
+    with torch.no_grad():
+        assert (attend(*low, allowed).float() - kernel).abs().max() <= 0.02
+
+
+def test_a_forgotten_mask_or_scale_would_show():
+    q, k, v = (torch.randn(1, 2, 5, 8).bfloat16().requires_grad_() for _ in range(3))
+    allowed = torch.ones(5, 5, dtype=torch.bool).tril()
+    expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), allowed)
+    assert (attend(q, k, v).float() - expected).abs().max() > 0.1
+    assert (attend(q * 8**0.5, k, v, allowed).float() - expected).abs().max() > 0.1
+
+
+def test_products_take_autocasts_type_and_no_detour():
+    layer = Linear(4, 4)
+    x = torch.randn(2, 4).bfloat16()
+    assert layer(x).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert product_type(layer.weight) == torch.bfloat16
+        assert layer(x).dtype == torch.bfloat16
+    assert product_type(torch.empty(1, device="meta")) == torch.float32

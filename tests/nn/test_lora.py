@@ -143,8 +143,9 @@ def test_packed_weights_carry_additions_and_are_not_merged():
     assert torch.allclose(vectors(network), before, atol=1e-5)
     again = lora.merged_state(network)
     assert again.keys() == state.keys() and all(torch.equal(again[n], state[n]) for n in state)
-    with pytest.raises(ConfigError, match=r"attention\.q are packed: call .*unpack\(network\)"):
-        lora.merge(network)
+    for deed in (lora.merge, lambda packed: lora.add(packed, 2)):
+        with pytest.raises(ConfigError, match=r"the weights are packed .*unpack\(network\)"):
+            deed(network)
 
 
 def test_dropout_drops_in_training_only():

@@ -180,6 +180,26 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, version):
     assert container_rest(tmp_path) is None
 
 
+def steps(graph: bool) -> int:
+    """Bytes resident after temporaries of one size between tensors that last."""
+    heap = Heap()
+    for number in range(0, 60, 3):
+        heap.take(number, 50_000, graph)  # lasts
+        heap.take(number + 1, 100_000, graph)
+        heap.take(number + 2, 90_000, graph)  # lasts
+        heap.give(number + 1)
+    resident = heap.most
+    for number in range(60):
+        if number % 3 != 1:
+            heap.give(number)
+    assert heap.resident < resident / 4  # every lead has ended with its graph
+    return resident
+
+
+def test_small_blocks_of_the_graph_keep_holes_from_growing_together():
+    assert steps(graph=True) > steps(graph=False)
+
+
 def test_a_hole_in_the_heap_stays_and_is_used_again():
     heap = Heap()
     for number in range(3):

@@ -21,7 +21,7 @@ DEFAULT = "clip:B/32"
               help="Pictures through the network at once.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="Timed repetitions.")  # fmt: skip
-@shared_options()
+@shared_options(adapter=False)
 def embed(call: Call, batch: int, rounds: int) -> int:
     """Measure how fast pictures are embedded, with random weights and preprocessing included.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
               help="Numbers in an embedding.")  # fmt: skip
 @click.option("--chunk", type=click.IntRange(min=1), default=256, show_default=True, metavar="N",
               help="Columns of the matrix of all pairs that exist at once.")  # fmt: skip
-@shared_options()
+@shared_options(adapter=False)
 def objectives(call: Call, loss: str, pairs: tuple[int, ...], width: int, chunk: int) -> int:
     """Measure memory and time of a loss with its gradients: the whole matrix of pairs, and blocks.
 

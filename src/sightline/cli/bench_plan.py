@@ -11,7 +11,7 @@ from sightline.cli.progress import Meter
 
 @click.command()
 @click.option("--small", is_flag=True, help="Only the two cheapest cases.")
-@shared_options()
+@shared_options(adapter=False)
 def plan(call: Call, small: bool) -> int:
     """Measure how well 'sightline plan' predicts: each case in a process of its own, on the CPU.
 

@@ -22,7 +22,7 @@ _LAYOUTS = ("transformers", "openai", "open_clip", "onnx")
 @click.option("--out", required=True, metavar="FOLDER", help="Where to write it.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
 @click.option("--allow-pickle", is_flag=True, help="Read weights that exist only as a pickle.")
-@shared_options()
+@shared_options(adapter=False)
 def convert(
     call: Call, name: str | None, to: str, out: str, revision: str | None, allow_pickle: bool
 ) -> int:

@@ -14,7 +14,7 @@ from sightline.cli.progress import Meter
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
               metavar="DIR", help="Where the report and its pictures go.")  # fmt: skip
-@shared_options()
+@shared_options(adapter=False)
 def demo(call: Call, out: Path) -> int:
     """Show what Sightline can do on drawn pictures; needs no connection. Writes a report."""
     from sightline.demo.run import run_demo

@@ -16,7 +16,7 @@ from sightline.core.errors import CheckpointError
 
 @click.command()
 @click.argument("name", required=False)
-@shared_options()
+@shared_options(adapter=False)
 def info(call: Call, name: str | None) -> int:
     """Describe a model: configuration, parameters, preprocessing, files.
 

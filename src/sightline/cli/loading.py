@@ -31,9 +31,9 @@ def load_model(call: Call, task: str) -> Model:
     chosen = call.model_name or os.environ.get("SIGHTLINE_MODEL")
     _use_all_cores()
     try:
-        model = load(name, call.device, call.dtype)
+        model = load(name, call.device, call.dtype, adapter=call.adapter)
     except HubOfflineError:
-        substitute = None if chosen else offline_substitute(task)
+        substitute = None if chosen or call.adapter else offline_substitute(task)
         if substitute is None:
             raise
         call.warn(

@@ -18,20 +18,23 @@ from sightline.core.errors import ConfigError, InputError, SightlineError
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
-_SHARED = ("json", "quiet", "debug", "model_name", "device", "dtype")
+_SHARED = ("json", "quiet", "debug", "model_name", "adapter", "device", "dtype")
 
 
-def shared_options(model: bool = True) -> Callable[[Callable[..., int | None]], Callable[..., Any]]:
+def shared_options(
+    model: bool = True, adapter: bool = True
+) -> Callable[[Callable[..., int | None]], Callable[..., Any]]:
     """Options of every command; the function gets a `Call` first and returns an exit code.
 
     Args:
         model: whether the command runs a model. Where not, the model's options are still taken,
             so that a script may pass the same to every command, but change nothing.
+        adapter: whether an adapter can be put on that model; where not, naming one is wrong usage.
     """
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., Any]:
         framed = _framed(function)
-        for option in reversed(_options(model)):
+        for option in reversed(_options(model, adapter)):
             framed = option(framed)
         return framed
 
@@ -59,11 +62,14 @@ def template_options(function: F) -> F:
     return one(file(function))
 
 
-def _options(model: bool) -> list[Decorator[Any]]:
+def _options(model: bool, adapter: bool) -> list[Decorator[Any]]:
     hidden = not model
+    worn = click.option("--adapter", metavar="NAME", hidden=hidden,
+                        help="Folder or hub id of a LoRA adapter to put on the model.")  # fmt: skip
     return [
         click.option("--model", "model_name", metavar="NAME", hidden=hidden,
                      help="Hub id, known name, bundled name or folder."),
+        *([worn] if adapter else []),
         click.option("--device", default="auto", show_default=True, hidden=hidden,
                      help="auto, cpu, cuda, cuda:1, mps."),
         click.option("--dtype", default="auto", show_default=True, hidden=hidden,
@@ -81,7 +87,7 @@ def _framed(function: Callable[..., int | None]) -> Callable[..., int]:
     def framed(**options: Any) -> int:
         context = click.get_current_context()
         name = context.command_path.removeprefix("sightline ")
-        call = Call(name, **{key: options.pop(key) for key in _SHARED})
+        call = Call(name, **{key: options.pop(key) for key in _SHARED if key in options})
         with logging_to_stderr(call.quiet, call.debug):
             try:
                 return function(call, **options) or 0

@@ -26,6 +26,7 @@ class Call:
     quiet: bool = False
     debug: bool = False
     model_name: str | None = None
+    adapter: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     model: str | None = None

@@ -33,7 +33,7 @@ _KINDS = {"none": "inference", "full": "train full", "lora": "train lora", "lock
               help="Compute each block's inner values again on the way back.")  # fmt: skip
 @click.option("--memory", metavar="AMOUNT",
               help="What may be used, such as 24GB. Default: what is free here.")  # fmt: skip
-@shared_options()
+@shared_options(adapter=False)
 def plan(
     call: Call,
     name: str | None,

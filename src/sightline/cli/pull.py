@@ -13,7 +13,7 @@ from sightline.cli.output import Call
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.")
 @click.option("--allow-pickle", is_flag=True,
               help="Also fetch weights that exist only as a pickle.")  # fmt: skip
-@shared_options()
+@shared_options(adapter=False)
 def pull(call: Call, name: str | None, revision: str | None, allow_pickle: bool) -> int:
     """Fetch a model from the hub into its cache; files that are there already are kept.
 

@@ -37,7 +37,7 @@ _AUTOCAST = {"float32": "off", "bfloat16": "bfloat16"}
               help="Train in N processes of this machine, which share every batch.")  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="List the recipes.")
 @click.option("--show", is_flag=True, help="Show every setting of the recipe.")
-@shared_options()
+@shared_options(adapter=False)
 def train(
     call: Call,
     recipe: str | None,

@@ -163,6 +163,9 @@ class System:
     bind: Callable[[Any], System] | None = None
     """Config to this system with the key spellings and the score of that config, where they depend
     on it (a system that is made of others); None where they do not."""
+    class_names: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    """Tensors by the names of files to the same by the names that transformers' class has in
+    memory, by which adapters are named; None where both are one. `read_state` reads either."""
     known_names: Mapping[str, str] = field(default_factory=dict)
     """Names people say to hub ids: "ViT-B/32" to "openai/clip-vit-base-patch32"."""
 

@@ -24,6 +24,7 @@ from sightline.evaluation.label_scores import (
 from sightline.evaluation.records import Progress, data_sha256, select
 from sightline.evaluation.results import Result
 from sightline.metrics.classification import target_ranks
+from sightline.metrics.intervals import RESAMPLES
 from sightline.tasks.abilities import closed_labels
 from sightline.tasks.batching import Failed
 from sightline.tasks.classify import closed_names, closed_scores
@@ -43,6 +44,7 @@ def closed_set(
     batch_size: int = 32,
     progress: Progress | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Result:
     """Top-1, top-5 and mean-per-class accuracy of a classifier over all labels that it knows.
 
@@ -59,6 +61,8 @@ def closed_set(
         batch_size: pictures through the network at a time.
         progress: called with pictures done and their total.
         seed: of the sample and of the intervals.
+        resamples: draws of the intervals that are found by drawing; 0 leaves those out, which is
+            quicker where only the value counts.
 
     Raises:
         UnsupportedTaskError: the model has no labels of its own.
@@ -82,7 +86,7 @@ def closed_set(
         task="classify",
         variant="closed set",
         headline="top1",
-        metrics=label_metrics(scored, targets, ranks, seed),
+        metrics=label_metrics(scored, targets, ranks, seed, resamples),
         n=len(records),
         signature=results.signature(
             "classify", VERSION, metric="top1", ties="worst",

@@ -31,7 +31,11 @@ class LabelScores(NamedTuple):
 
 
 def label_metrics(
-    scored: LabelScores, targets: Int[Tensor, " N"], ranks: Float[Tensor, " N"], seed: int
+    scored: LabelScores,
+    targets: Int[Tensor, " N"],
+    ranks: Float[Tensor, " N"],
+    seed: int,
+    resamples: int,
 ) -> dict[str, Metric]:
     """Top-1, top-5 where there are more than five labels, mean recall, and calibration if known."""
     count, classes = scored.scores.shape
@@ -47,7 +51,7 @@ def label_metrics(
     def balanced(drawn: Tensor) -> Tensor:
         return torch.tensor(mean_per_class_recall(drawn[:, 0], drawn[:, 1], classes))
 
-    low, high = bootstrap(rows, balanced, seed=seed)
+    low, high = bootstrap(rows, balanced, resamples=resamples, seed=seed)
     found["mean_per_class_recall"] = Metric(balanced(rows).item(), (low.item(), high.item()), count)
     if scored.probabilities is not None:
         confidence, best = scored.probabilities[scored.read].max(dim=1)

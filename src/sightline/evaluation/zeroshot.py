@@ -39,6 +39,7 @@ from sightline.evaluation.records import (
 )
 from sightline.evaluation.results import Result
 from sightline.metrics.classification import target_ranks
+from sightline.metrics.intervals import RESAMPLES
 from sightline.tasks.abilities import closed_labels
 from sightline.tasks.scores import among
 
@@ -56,6 +57,7 @@ def zeroshot(
     batch_size: int = 32,
     progress: Progress | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Result:
     """Top-1, top-5 and mean-per-class accuracy of a model that was not trained on the labels.
 
@@ -72,6 +74,8 @@ def zeroshot(
         batch_size: pictures embedded at a time.
         progress: called with pictures done and their total.
         seed: of the sample and of the intervals.
+        resamples: draws of the intervals that are found by drawing; 0 leaves those out, which is
+            quicker where only the value counts.
 
     Raises:
         DataError: no record has a label, or a label of the data is not among `labels`.
@@ -87,7 +91,7 @@ def zeroshot(
     targets = torch.tensor([places[str(r.label)] for r in records], dtype=torch.long)
     scored = _score(model, records, list(names.values()), prompts, batch_size, progress)
     ranks = target_ranks(scored.scores, targets)
-    metrics = label_metrics(scored, targets, ranks, seed)
+    metrics = label_metrics(scored, targets, ranks, seed, resamples)
     digest = data_sha256(records)
     return Result(
         task="zeroshot",

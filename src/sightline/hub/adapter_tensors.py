@@ -85,9 +85,13 @@ def own_tensors(
         system: bound to the network's config.
         stated: the configuration beside the tensors.
         tensors: by the file's names.
+
+    Raises:
+        CheckpointError: two names that mean the same tensor.
     """
     found = AdapterTensors()
     for key, tensor in tensors.items():
+        count = len(found.own)
         plain = key.removeprefix(PREFIX)
         addition = _ADDITION.fullmatch(plain)
         if addition is not None:
@@ -100,6 +104,8 @@ def own_tensors(
             found.own[name] = tensor
         else:
             found.own[key] = tensor
+        if len(found.own) == count:
+            raise CheckpointError(f"the adapter has {key} a second time, in another spelling")
     return found
 
 
@@ -120,7 +126,7 @@ def published_modules(system: System, state: Mapping[str, Any]) -> dict[str, str
         system: bound to the network's config.
         state: all tensors of the network without additions.
     """
-    written = system.write_state(state)
+    written = (system.class_names or dict)(system.write_state(state))
     names = {id(tensor): name for name, tensor in written.items()}
     found = {}
     for own, tensor in state.items():

@@ -265,7 +265,7 @@ def _whole_modules(
 
     state = lora.base_state(network)
     wanted = {id(state[name]) for name in replaced}
-    written = system.write_state(state)
+    written = (system.class_names or dict)(system.write_state(state))
     return {f"{PREFIX}{name}": t for name, t in written.items() if id(t) in wanted}
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from sightline.core.errors import InputError
 
+RESAMPLES = 1000
+"""Sets that are drawn for an interval."""
+
 
 class PairedTest(NamedTuple):
     """Two models on the same samples: first minus second."""
@@ -55,7 +58,7 @@ def bootstrap(
     values: Tensor,
     statistic: Callable[[Tensor], Tensor],
     groups: Int[Tensor, " N"] | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
@@ -66,19 +69,19 @@ def bootstrap(
         statistic: rows, drawn with replacement, to a number or to several at once; NaN stays NaN.
         groups: which samples stand or fall together, such as the captions of one picture: whole
             groups are drawn.
-        resamples: how many sets are drawn.
+        resamples: how many sets are drawn; 0 gives no interval.
         level: share of the drawn statistics inside the interval.
         seed: of the draw.
 
     Returns:
-        Low and high end, float64 in the shape of the statistic; NaN for no sample.
+        Low and high end, float64 in the shape of the statistic; NaN for no sample or no draw.
 
     Raises:
         InputError: `groups` and `values` differ in length.
     """
     if groups is not None and len(groups) != len(values):
         raise InputError(f"{len(groups)} groups for {len(values)} samples: give one each")
-    if len(values) == 0:
+    if len(values) == 0 or resamples == 0:
         nothing = torch.full_like(statistic(values).double(), math.nan)
         return nothing, nothing.clone()
     drawn = torch.stack(
@@ -117,7 +120,7 @@ def paired_test(
         raise InputError("a score is not finite: count the sample as wrong before the paired test")
     if len(difference) == 0:
         return PairedTest(math.nan, math.nan, math.nan, math.nan)
-    low, high = bootstrap(difference, torch.mean, groups, min(resamples, 1000), level, seed)
+    low, high = bootstrap(difference, torch.mean, groups, min(resamples, RESAMPLES), level, seed)
     p_value = _sign_flip_p(_group_sums(difference, groups), resamples, seed)
     return PairedTest(difference.mean().item(), low.item(), high.item(), p_value)
 

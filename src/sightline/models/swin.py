@@ -281,6 +281,18 @@ KEYS = KeyTable(
     ),
 )
 
+_CLASS_KEYS = KeyTable(
+    {
+        f"{_LAYER}.attention.self.query.*": f"{_LAYER}.attention.q_proj.*",
+        f"{_LAYER}.attention.self.key.*": f"{_LAYER}.attention.k_proj.*",
+        f"{_LAYER}.attention.self.value.*": f"{_LAYER}.attention.v_proj.*",
+        f"{_LAYER}.attention.output.dense.*": f"{_LAYER}.attention.o_proj.*",
+        f"{_LAYER}.intermediate.dense.*": f"{_LAYER}.mlp.fc1.*",
+        f"{_LAYER}.output.dense.*": f"{_LAYER}.mlp.fc2.*",
+    }
+)
+"""Version 5 of transformers renamed its class's layers and kept the names of its files."""
+
 _THIRDS = {
     f".attn.qkv.{kind}": (f".attn.q.{kind}", f".attn.k.{kind}", f".attn.v.{kind}")
     for kind in ("weight", "bias")
@@ -313,7 +325,8 @@ _RELEASED_KEYS = KeyTable(
 
 def read_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published tensors to ours; classes with heads write a `swin.` level, the trunk none."""
-    own = KEYS.read({key.removeprefix("swin."): tensor for key, tensor in state.items()})
+    bare = {key.removeprefix("swin."): tensor for key, tensor in state.items()}
+    own = KEYS.read(_CLASS_KEYS.write(bare))
     return _positions(own, written=False)
 
 
@@ -346,6 +359,7 @@ SYSTEM = System(
     title="Swin (Liu et al. 2021)",
     role="image encoder",
     model_types=("swin",),
+    class_names=_CLASS_KEYS.read,
     build=Swin,
     read_config=read_config,
     write_config=write_config,

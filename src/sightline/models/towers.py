@@ -122,7 +122,14 @@ def with_tower_names(entry: System, towers: Towers, keys: KeyTable) -> System:
             written |= {level + name: tensor for name, tensor in part.items()}
         return written
 
-    return replace(entry, read_state=read_state, write_state=write_state)
+    def class_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = {k: v for k, v in state.items() if not k.startswith(tuple(_LEVELS))}
+        for level, tower in zip(_LEVELS, parts, strict=True):
+            part = (tower.class_names or dict)(_below(level, state))
+            named |= {level + name: tensor for name, tensor in part.items()}
+        return named
+
+    return replace(entry, read_state=read_state, write_state=write_state, class_names=class_names)
 
 
 def unbound(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

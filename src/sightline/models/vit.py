@@ -234,9 +234,33 @@ KEYS = KeyTable(
 )
 
 
+_CLASS_LAYER = "layers.*"
+_CLASS_KEYS = KeyTable(
+    {
+        f"{_LAYER}.attention.attention.query.*": f"{_CLASS_LAYER}.attention.q_proj.*",
+        f"{_LAYER}.attention.attention.key.*": f"{_CLASS_LAYER}.attention.k_proj.*",
+        f"{_LAYER}.attention.attention.value.*": f"{_CLASS_LAYER}.attention.v_proj.*",
+        f"{_LAYER}.attention.output.dense.*": f"{_CLASS_LAYER}.attention.o_proj.*",
+        f"{_LAYER}.intermediate.dense.*": f"{_CLASS_LAYER}.mlp.fc1.*",
+        f"{_LAYER}.output.dense.*": f"{_CLASS_LAYER}.mlp.fc2.*",
+        f"{_LAYER}.layernorm_before.*": f"{_CLASS_LAYER}.layernorm_before.*",
+        f"{_LAYER}.layernorm_after.*": f"{_CLASS_LAYER}.layernorm_after.*",
+    }
+)
+"""Version 5 of transformers renamed its class and kept the names of its files."""
+
+
+def class_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published tensors by the names that transformers' class has in memory."""
+    level = "vit." if any(key.startswith("vit.") for key in state) else ""
+    inner = _CLASS_KEYS.read({key.removeprefix("vit."): tensor for key, tensor in state.items()})
+    return {n if n.startswith("classifier.") else level + n: tensor for n, tensor in inner.items()}
+
+
 def read_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published tensors to ours; the classification class writes a `vit.` level, the trunk none."""
-    own = KEYS.read({key.removeprefix("vit."): tensor for key, tensor in state.items()})
+    bare = {key.removeprefix("vit."): tensor for key, tensor in state.items()}
+    own = KEYS.read(_CLASS_KEYS.write(bare))
     for name in ("class_token", "positions.table"):
         if name in own:
             own[name] = own[name].squeeze(0)  # published with a batch axis
@@ -270,6 +294,7 @@ SYSTEM = System(
     preprocessing=preprocessing,
     text=None,
     match_config=match_config,
+    class_names=class_names,
     variants=VARIANTS,
     tiny=TINY,
     known_names={

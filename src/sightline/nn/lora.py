@@ -122,9 +122,10 @@ def add(
         The names of the layers that were given one.
 
     Raises:
-        ConfigError: a pattern that fits no linear layer without an addition, or numbers that
-            `LoRALinear` refuses.
+        ConfigError: a pattern that fits no linear layer without an addition, weights that are
+            packed, or numbers that `LoRALinear` refuses.
     """
+    _refuse_packed(network)
     names = select(_free(network), targets, "LoRA targets", "linear layer")
     for name in names:
         base = network.get_submodule(name)
@@ -151,11 +152,8 @@ def merge(network: nn.Module) -> nn.Module:
     Raises:
         ConfigError: weights that are packed.
     """
-    for name, layer in layers(network).items():
-        if isinstance(layer.base, PackedLinear):
-            raise ConfigError(
-                f"the weights of {name} are packed: call sightline.nn.packed.unpack(network) first"
-            )
+    _refuse_packed(network)
+    for layer in layers(network).values():
         if layer.original is None:
             merged = layer.sum()
             layer.original = layer.base.weight.detach()
@@ -205,6 +203,14 @@ def _state(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             own[f"{layer}.{kind}"] = weights[layer] if kind == "weight" else tensor
     return own
+
+
+def _refuse_packed(network: nn.Module) -> None:
+    if any(isinstance(module, PackedLinear) for module in network.modules()):
+        raise ConfigError(
+            "the weights are packed for answers: load the model with dtype='float32', or call "
+            "sightline.nn.packed.unpack(network) first"
+        )
 
 
 def _free(network: nn.Module) -> list[str]:

@@ -141,11 +141,17 @@ class MemoryModel:
         """Bytes that the heap holds at most, over two steps: the moments come between them."""
         heap, parts = Heap(), self.small.parts
         lasting = {number for number, _ in self.small.events}
-        for number, begins in self.small.events:
+
+        def follow(number: int, begins: bool) -> None:
             if begins:
-                heap.take(number, sizes[number])
+                graph = self.work.trains and parts[number] in ("activations", "loss")
+                heap.take(number, sizes[number], graph)
             else:
                 heap.give(number)
+
+        for number, begins in self.small.events:
+            follow(number, begins)
+            if not begins:
                 lasting.discard(number)
         for number in sorted(n for n in lasting if parts[n] == "gradients"):
             for moment in (1, 2):
@@ -155,7 +161,7 @@ class MemoryModel:
             heap.give(number)
         for number, begins in self.small.events:
             if number not in weights:
-                (heap.take(number, sizes[number]) if begins else heap.give(number))
+                follow(number, begins)
         return heap.most
 
     def _sizes(self, batch: int) -> list[int]:

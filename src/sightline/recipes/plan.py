@@ -3,8 +3,8 @@
 Nothing is fetched, loaded or allocated: the configuration says what the network looks like, and
 `memory_model` follows one step of it. What the prediction leaves out: pictures that the loader
 decodes ahead, evaluation between the steps, and the copy that saving a checkpoint may make. On a
-CPU the holes that the C library's heap keeps are modelled roughly (`heap`): for low-rank training
-of small networks a third of what is really resident was missing, while the tensors were right.
+CPU the holes that the C library's heap keeps are part of it (`heap`): in the step of small networks
+with micro-batches they were measured at up to as much again as the tensors.
 """
 
 from __future__ import annotations

@@ -261,9 +261,9 @@ def held_out_scores(model: Model, records: Dataset, limit: int) -> dict[str, flo
     limit = min(limit, len(records))
     found: dict[str, float] = {}
     if len({record.label for record in records if record.label is not None}) > 1:
-        found["zeroshot"] = zeroshot(model, records, limit=limit).value
+        found["zeroshot"] = zeroshot(model, records, limit=limit, resamples=0).value
     if any(record.captions for record in records):
-        found["retrieval"] = retrieval(model, records, limit=limit).value
+        found["retrieval"] = retrieval(model, records, limit=limit, resamples=0).value
     return found
 
 
