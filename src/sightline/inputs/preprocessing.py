@@ -90,6 +90,14 @@ class ImageSpec:
             return transforms.shortest_side(height, width, side, self.longest)
         return height, width
 
+    @property
+    def least_side(self) -> int | None:
+        """Pixels that a shorter side needs so that nothing is enlarged; None to keep them all."""
+        if self.fit in ("crop", "keep"):
+            return None
+        sides = self.resized(1, 1)
+        return max(sides)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `ImageSpec.from_dict` reads them back."""
         return dataclasses.asdict(self)
