@@ -8,8 +8,8 @@ from torch import nn
 
 from sightline.core.devices import fast_bfloat16
 from sightline.core.errors import ConfigError
-from sightline.nn.blocks import Block, Transformer
 from sightline.nn import packed as packing
+from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.mlp import ACTIVATIONS, MLP
 from sightline.nn.packed import PackedLinear, PackedMLP, PackedTransformer, pack, unpack

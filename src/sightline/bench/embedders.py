@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Start = Literal["pixels", "pictures", "files"]
-"""Where the clock starts: float32[B, 3, h, w] in memory, uint8[H, W, 3] in memory, or JPEG files."""
+"""Where the clock starts: float32[B, 3, h, w], uint8[H, W, 3] each, or JPEG files."""
 Embed = Callable[[Any], "Tensor"]
 
 
@@ -240,7 +240,7 @@ def _openvino(folder: Path, shape: tuple[int, ...], precision: str) -> Embed:
         network = transformers.AutoModel.from_pretrained(folder).eval()
 
     class ImageTower(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, network: Any) -> None:
             super().__init__()
             self.network = network
 
@@ -249,7 +249,7 @@ def _openvino(folder: Path, shape: tuple[int, ...], precision: str) -> Embed:
 
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that meet newer ones than they know
-        program = torch.export.export(ImageTower().eval(), (torch.zeros(shape),))
+        program = torch.export.export(ImageTower(network).eval(), (torch.zeros(shape),))
         converted = openvino.convert_model(program)
     compiled = openvino.Core().compile_model(
         converted,

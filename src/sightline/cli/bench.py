@@ -25,7 +25,7 @@ DEFAULT = "clip:B/32"
               help="Timed repetitions.")  # fmt: skip
 @click.option("--from", "start", type=click.Choice(["pixels", "pictures", "files"]),
               default="pixels", show_default=True,
-              help="Start of the clock: prepared tensors, decoded pictures, or JPEG files.")  # fmt: skip
+              help="Start of the clock: tensors, decoded pictures, or JPEG files.")  # fmt: skip
 @click.option("--files", type=click.IntRange(min=1), default=128, show_default=True, metavar="N",
               help="JPEG files of a round, 960 x 1280.")  # fmt: skip
 @click.option("--only", metavar="A,B", help="Names of the contenders, instead of all.")

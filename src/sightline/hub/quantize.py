@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import ConfigError, unknown_name
 
@@ -65,7 +65,7 @@ def quantize_images(network: nn.Module, processor: Processor, system: System) ->
         lora.remove(network)
     pixels = processor.images(dead_leaves(CALIBRATION_PICTURES))
 
-    def calibrate(seen: nn.Module) -> None:
+    def calibrate(seen: Any) -> None:
         encode = seen.encode_images if system.role == "dual encoder" else seen
         encode(pixels)
 

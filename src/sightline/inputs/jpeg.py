@@ -22,7 +22,7 @@ def with_right_inks(image: Image.Image) -> Image.Image:
 
 def reduce(image: Image.Image, side: int) -> None:
     """Have an opened JPEG decoded at 1/2, 1/4 or 1/8, its shorter side not below `side`."""
-    image.draft(None, (side, side))  # type: ignore[arg-type]  # None keeps the mode
+    image.draft(None, (side, side))  # None keeps the mode
 
 
 def is_complete(image: Image.Image, data: bytes, side: int | None = None) -> bool:

@@ -136,14 +136,16 @@ class PackedMLP(nn.Module):
 class PackedBlock(nn.Module):
     """`Block` with norms in front, which adds both halves to `x` in place. Nothing is dropped."""
 
-    def __init__(self, block: Block) -> None:
+    mlp: PackedMLP
+
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.norm1, self.attention = block.norm1, block.attention
         self.norm2, self.mlp = block.norm2, block.mlp
         self.dropout = block.dropout
 
     def forward(
-        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, ...] | None = None
     ) -> Float[Tensor, "B L D"]:
         """The same tensor, changed."""
         x.add_(self.attention(self.norm1(x), mask=mask))
@@ -167,8 +169,8 @@ class PackedBlock(nn.Module):
                 qkv_bias=first.bias is not None,
                 dropout=self.dropout,
             )
-        block.norm1, block.attention = self.norm1, self.attention
-        block.norm2, block.mlp = self.norm2, self.mlp
+        for name in ("norm1", "attention", "norm2", "mlp"):
+            setattr(block, name, getattr(self, name))
         return block
 
 
@@ -180,7 +182,7 @@ class PackedTransformer(nn.Module):
         self.blocks = blocks
 
     def forward(
-        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, ...] | None = None
     ) -> Float[Tensor, "B L D"]:
         x = at_least_float32(x).clone()  # the blocks change it
         rows = ROWS_A_CORE * torch.get_num_threads()
@@ -197,7 +199,7 @@ class PackedTransformer(nn.Module):
         return Transformer(self.blocks)
 
 
-def by_picture(mask: Bool[Tensor, "..."]) -> bool:
+def by_picture(mask: Bool[Tensor, ...]) -> bool:
     """Whether a mask that broadcasts to [B N L S] has rows of its own for each of the batch."""
     return mask.dim() == 4 and mask.shape[0] > 1
 
@@ -244,9 +246,9 @@ def _packed(module: nn.Module) -> nn.Module:
         return PackedLinear(module.weight, module.bias)
     if type(module) is MLP:
         fusable = module.activation in FUSED or module.activation is quick_gelu
-        parts = (module.fc1, module.fc2)
-        if fusable and all(isinstance(part, PackedLinear) for part in parts):
-            return PackedMLP(module.fc1, module.fc2, module.activation)
+        fc1, fc2 = module.fc1, module.fc2
+        if fusable and isinstance(fc1, PackedLinear) and isinstance(fc2, PackedLinear):
+            return PackedMLP(fc1, fc2, module.activation)
     if type(module) is Transformer and all(_foldable(block) for block in module.blocks):
         return PackedTransformer(nn.ModuleList(PackedBlock(b) for b in module.blocks))
     return module

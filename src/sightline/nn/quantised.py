@@ -95,8 +95,11 @@ def quantise(network: nn.Module, calibrate: Callable[[nn.Module], object]) -> nn
     found = 0
     for owner in list(network.modules()):
         for name, stack in list(owner.named_children()):
-            if quantisable(stack) and stack.blocks[0].attention.q in ranges:
-                blocks = nn.ModuleList(Int8Block(block, ranges) for block in stack.blocks)
+            if not isinstance(stack, Transformer) or not quantisable(stack):
+                continue
+            listed: list[Any] = list(stack.blocks)
+            if listed[0].attention.q in ranges:
+                blocks = nn.ModuleList(Int8Block(block, ranges) for block in listed)
                 setattr(owner, name, PackedTransformer(blocks).train(stack.training))
                 found += 1
     if not found:
@@ -170,6 +173,9 @@ class Int8Product(nn.Module):
 class Norm8(nn.Module):
     """A layer norm whose result is on a grid of 8 bits, what smooths it folded in."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, norm: LayerNorm, smooth: Float[Tensor, " D"], scale: float) -> None:
         super().__init__()
         self.shape, self.eps = norm.normalized_shape, norm.eps
@@ -230,7 +236,7 @@ class Int8Block(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, "..."] | None = None
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, ...] | None = None
     ) -> Float[Tensor, "B L D"]:
         """The same tensor, changed."""
         qkv = self.qkv(self.norm1(x), self.real)  # [B L 3*D]
