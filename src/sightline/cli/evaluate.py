@@ -20,11 +20,20 @@ if TYPE_CHECKING:
 
 def data_options(function: F) -> F:
     """--data and how to read it, --limit, --out."""
+    function = result_options(function)
     for option in reversed((
         click.option("--data", required=True, metavar="PATH", help="Folder or list of pictures."),
         click.option("--format", "format_", metavar="NAME", help="Where it is not found itself."),
         click.option("--split", metavar="NAME", help="Only this part, such as test."),
         click.option("--images", metavar="DIR", help="The folder that paths are relative to."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def result_options(function: F) -> F:
+    """--limit, --out."""
+    for option in reversed((
         click.option("--limit", type=click.IntRange(min=1), metavar="N",
                      help="A seeded sample of so many pictures; marked partial."),
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
