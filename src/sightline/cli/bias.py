@@ -15,7 +15,9 @@ from sightline.cli.progress import Meter
 from sightline.cli.words import sentences, word_list
 
 if TYPE_CHECKING:
+    from sightline.data.records import Dataset
     from sightline.evaluation.results import Result
+    from sightline.metrics.bias import Target
 
 
 @click.command()
@@ -66,7 +68,7 @@ def bias(
     from sightline.data.annotations import groups_of, read_word_lists
 
     told = groups_of(dataset, groups, by)
-    names = list(dataset.labels) if labels == "data" else labels and word_list("--labels", labels)
+    names = _labels(labels, dataset)
     searches = sentences("--prompts", prompt, prompts)
     sets = sentences("--templates", template, templates) or None
     lists = None if words is None else read_word_lists(words)
@@ -74,12 +76,18 @@ def bias(
     from sightline.evaluation.bias import Questions
     from sightline.evaluation.bias import bias as measure
 
-    kind = "equal" if target == "equal" else "population"
-    asked = Questions(searches, k, kind, names or None, lists, sets)
+    shares: Target = "equal" if target == "equal" else "population"
+    asked = Questions(searches, k, shares, names, lists, sets)
     with Meter(call) as meter:
         result = measure(model, dataset, told, asked, limit, batch, meter.update)
     _report(call, result)
     return finished(call, result, out)
+
+
+def _labels(option: str | None, dataset: Dataset) -> list[str] | None:
+    if option is None:
+        return None
+    return list(dataset.labels) if option == "data" else word_list("--labels", option)
 
 
 def _report(call: Call, result: Result) -> None:

@@ -84,14 +84,17 @@ class Questions:
 
     def signature(self) -> dict[str, object]:
         """What decides whether two answers can be compared."""
-        words = () if self.words is None else (*self.words.attributes, *(self.words.targets or ()))
-        return {
-            "k": self.k,
-            "target": self.target,
-            "prompts": f"{len(self.prompts)}-{results.short_hash(sorted(self.prompts))}",
-            "labels": results.short_hash(self.labels or ()),
-            "words": results.short_hash([json.dumps(part) for part in words]),
-        }
+        parts: dict[str, object] = {"target": self.target}
+        if self.prompts:
+            hashed = results.short_hash(sorted(self.prompts))
+            parts |= {"k": self.k, "prompts": f"{len(self.prompts)}-{hashed}"}
+        if self.labels is not None:
+            parts["labels"] = f"{len(self.labels)}-{results.short_hash(sorted(self.labels))}"
+            parts["templates"] = results.short_hash(self.templates or ("own",))
+        if self.words is not None:
+            lists = (*self.words.attributes, *(self.words.targets or ()))
+            parts["words"] = results.short_hash([json.dumps(part) for part in lists])
+        return parts
 
 
 def bias(

@@ -168,7 +168,7 @@ def _cosines(
     vectors = found.embeddings.double()
     if not found.read.any():
         vectors = vectors.new_full((len(pictures), embedded.shape[1]), torch.nan)
-    grey = model.embed_images([_BLANK], batch_size=1)[0].double() if texts else None
+    grey = model.embed_images([_BLANK], batch_size=1)[0].double()  # [D]
     scores, blank = [], []
     for contrast, own in zip(contrasts, shown, strict=True):
         rows = embedded[[place[text] for text in contrast.captions]]  # [C D]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sightline.core.errors import DataError
 from sightline.data.contrasts import Contrast, ContrastSet
+from sightline.data.records import Record
 from sightline.evaluation import results
 from sightline.evaluation.caption_scores import (
     CaptionModel,
@@ -92,8 +93,10 @@ def compositionality(
     method = choose_method(model, score, dataset[0].captions[0])
     contrasts = drawn_part(dataset.contrasts, limit, seed)
     scored = score_captions(model, contrasts, method, prompt, batch_size, progress)
-    judged = _judge(contrasts, scored, seed)
-    digest = _data_digest(contrasts, scored)
+    # of pixels or bytes alone: what a picture is called must not decide its fold
+    pictures = [data_sha256([Record("", picture.image)]) for picture in scored.pictures]
+    judged = _judge(contrasts, scored, pictures, seed)
+    digest = _data_digest(contrasts, scored, pictures)
     metrics: dict[str, Metric] = {}
     groups: dict[str, dict[str, Metric]] = {}
     for task in judged:
@@ -133,12 +136,14 @@ def compositionality(
     )  # fmt: skip
 
 
-def _judge(contrasts: Sequence[Contrast], scored: CaptionScores, seed: int) -> list[_Judged]:
+def _judge(
+    contrasts: Sequence[Contrast], scored: CaptionScores, pictures: Sequence[str], seed: int
+) -> list[_Judged]:
     """Choices and quadruples apart, each by the model and by those that cannot see."""
     blind = text_only_scores(
         [contrast.captions for contrast in contrasts],
         [len(contrast.images) for contrast in contrasts],
-        [scored.pictures[own[0]].id for own in scored.shown],
+        [pictures[own[0]] for own in scored.shown],
         seed,
     )
     columns = [("", scored.scores)]
@@ -170,8 +175,14 @@ def _judge(contrasts: Sequence[Contrast], scored: CaptionScores, seed: int) -> l
         parts: list[Tensor] = []
         for prefix, matrices in columns:
             mine = [matrices[row] for row in rows]
-            parts += list(quadruples(torch.stack(mine))) if several else [choose(mine)]
-            names += [prefix + name for name in (QUESTIONS if several else ("accuracy",))]
+            if not several:
+                parts.append(choose(mine))
+                names.append(f"{prefix}accuracy")
+                continue
+            answers = quadruples(torch.stack(mine))
+            asked = ("group",) if prefix else QUESTIONS  # those that cannot see get 0 everywhere
+            parts += [getattr(answers, question) for question in asked]
+            names += [prefix + question for question in asked]
         found.append(_Judged(rows, torch.stack(parts, dim=1), names))
     return found
 
@@ -185,7 +196,8 @@ class _Partition(NamedTuple):
 
     name: str
     classes: Int[Tensor, " N"]
-    count: int
+    size: int
+    """How many classes there are."""
 
 
 def _metrics(
@@ -207,7 +219,7 @@ def _metrics(
         if not partitions:
             return right.mean(dim=0)
         means = [
-            mean_of_classes(right, drawn[:, width + place].long(), partition.count)
+            mean_of_classes(right, drawn[:, width + place].long(), partition.size)
             for place, partition in enumerate(partitions)
         ]
         return torch.cat([means[0], right[:, 0].mean()[None], *(m[:1] for m in means[1:])])
@@ -217,11 +229,16 @@ def _metrics(
         names += ["accuracy/micro", *(f"accuracy/{p.name}" for p in partitions[1:])]
     pictures = torch.tensor([scored.shown[row][0] for row in task.rows])
     low, high = bootstrap(rows, numbers, pictures, resamples, seed=seed)
-    ends = zip(low.tolist(), high.tolist(), strict=True)
-    return {
-        name: Metric(value, interval, len(task.rows))
-        for name, value, interval in zip(names, numbers(rows).tolist(), ends, strict=True)
-    }
+    different = len(pictures.unique())
+    found = {}
+    for name, value, *ends in zip(
+        names, numbers(rows).tolist(), low.tolist(), high.tolist(), strict=True
+    ):
+        # drawn from nothing but hits, or nothing but misses, every set is the same
+        known = value in (0, 1) and resamples > 0
+        interval = wilson(round(value * different), different) if known else (ends[0], ends[1])
+        found[name] = Metric(value, interval, len(task.rows))
+    return found
 
 
 def _partitions(contrasts: Sequence[Contrast]) -> list[_Partition]:
@@ -269,11 +286,12 @@ def _shares(labels: Sequence[str], right: Bool[Tensor, " N"]) -> dict[str, Metri
     }
 
 
-def _data_digest(contrasts: Sequence[Contrast], scored: CaptionScores) -> str:
-    """Hash of the pictures and of what is said about each; the order does not matter."""
-    pictures = data_sha256(scored.pictures)
+def _data_digest(
+    contrasts: Sequence[Contrast], scored: CaptionScores, pictures: Sequence[str]
+) -> str:
+    """Hash of what is said about which pictures; the order of the contrasts does not matter."""
     said = sorted(
-        json.dumps([contrast.id, contrast.subset, contrast.kind, contrast.captions])
-        for contrast in contrasts
+        json.dumps([own.id, own.subset, own.kind, own.captions, [pictures[i] for i in shown]])
+        for own, shown in zip(contrasts, scored.shown, strict=True)
     )
-    return hashlib.sha256("\n".join([pictures, *said]).encode()).hexdigest()
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
