@@ -133,8 +133,9 @@ def test_those_that_cannot_see_get_nothing_on_quadruples(park: ContrastSet) -> N
         assert metrics[f"{name}/group"].value == 0
 
 
-def test_the_park_gives_nothing_away_in_words() -> None:
-    many = twins(120)
+@pytest.mark.parametrize("split", ["test", "pairs"])
+def test_the_park_gives_nothing_away_in_words(split: str) -> None:
+    many = twins(120, split)
     blind = of(knowing(many), many, seed=3).groups["subset text_only"]
     for subset, metric in blind.items():
         if "twins" not in subset:

@@ -6,8 +6,8 @@ of any form is as often true as false and guessing without the picture fails. An
 pictures that differ in one exchange alone (of two colours; of left and right), with two sentences
 of the very same words, so that a bag of words cannot tell them apart.
 
-A false sentence never names a pair of kind and colour that the split withholds: a model that knows
-which pairs it has seen would know the answer.
+A false sentence names as many held-out pairs of kind and colour as the true one: otherwise who
+knows which pairs a split shows would know the answer.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def _object(drawn: Scene, dice: Dice) -> Made | None:
     thing = dice.pick(drawn.objects)
     present = {other.kind for other in drawn.objects}
     absent = [kind for kind in KINDS if kind not in present]
-    usable = [kind for kind in absent if _sayable(drawn, kind, thing.colour)]
+    withheld = _withheld((thing.kind, thing.colour))
+    usable = [kind for kind in absent if _withheld((kind, thing.colour)) == withheld]
     if not usable:
         return None
     false = with_article(f"{thing.colour} {dice.pick(usable)}")
@@ -197,7 +198,7 @@ def _exchangeable(drawn: Scene, dice: Dice) -> tuple[int, int] | None:
             continue
         if names.count(names[first]) + names.count(names[second]) > 2:
             continue  # a second red cat would stay red
-        if all(_sayable(drawn, *pair) for pair in exchanged):
+        if _withheld(*exchanged) == _withheld(names[first], names[second]):
             usable.append((first, second))
     return dice.pick(usable) if usable else None
 
@@ -228,8 +229,9 @@ def _side_by_side(drawn: Scene, dice: Dice) -> tuple[str, str] | None:
     return with_article(left), with_article(right)
 
 
-def _sayable(drawn: Scene, kind: str, colour: str) -> bool:
-    return drawn.split == "pairs" or (kind, colour) not in held_out_pairs()
+def _withheld(*pairs: tuple[str, str]) -> int:
+    """How many of these pairs of kind and colour only the split `pairs` shows."""
+    return sum(pair in held_out_pairs() for pair in pairs)
 
 
 def _there_are(number: int, kind: str) -> str:
