@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.core.errors import DataError, ImageError
@@ -169,6 +171,34 @@ def test_damaged_files_name_the_place(
     with pytest.raises(DataError, match=message) as caught:
         open_contrasts(tmp_path / name)
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+fragments = st.sampled_from(
+    [b'{"0": ', b'{"filename": "a.jpg"', b', "caption": "x"', b', "negative_caption": ', b'"y"',
+     b"}", b"[", b"]", b"{", b",", b"\n", b'{"image_path": "a.jpg"', b', "true_caption": "x"',
+     b', "false_caption": "y"', b', "bbox_x": 1', b', "caption_options": ["x", "y"]',
+     b'{"image": "../a.jpg"', b'"POS": ["x"]', b'"NEG": ["y"]', b'"image_0": "a"',
+     b'"image_1": "a"', b'"caption_0": "x"', b'"caption_1": "y"', b"null", b"1e999", b"\xff", b"\0"]
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    name=st.sampled_from(["d.json", "d.jsonl"]),
+    content=st.lists(fragments, max_size=16).map(b"".join),
+)
+def test_nothing_but_contrasts_or_a_clear_line(tmp_path_factory, name, content):
+    root = tmp_path_factory.mktemp("fuzz")
+    (root / "a.jpg").write_bytes(b"")
+    (root / name).write_bytes(content)
+    try:
+        found = open_contrasts(root)
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        for contrast in found:
+            for image in contrast.images:
+                assert getattr(image, "file", image).is_relative_to(root)
 
 
 def test_a_huge_document_is_refused_unread(tmp_path: Path, monkeypatch: Any) -> None:

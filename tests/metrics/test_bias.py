@@ -9,7 +9,16 @@ import torch
 from scipy import stats
 
 from sightline.core.errors import InputError
-from sightline.metrics.bias import divergence, holm, ndkl, share_test, skew_at_k, target_shares
+from sightline.metrics.bias import (
+    divergence,
+    holm,
+    ndkl,
+    order_of,
+    share_test,
+    skew_at_k,
+    target_shares,
+    top_counts,
+)
 
 TOLERANCE = 1e-12
 
@@ -96,6 +105,20 @@ def test_ties_keep_exactly_k_in_the_order_of_the_data() -> None:
     assert found.shares.tolist() == [1, 0] and found.tied == 8
     # the published code keeps all twelve and divides by four
     assert skew_at_k(constant, labels, 2, 4, "equal", "oxai").shares.sum().item() == 3
+
+
+@pytest.mark.parametrize("k", [1, 9, 150])
+def test_counts_of_sets_drawn_with_replacement_are_those_of_the_rows_drawn(k: int) -> None:
+    generator = torch.Generator().manual_seed(k)
+    scores = torch.randint(40, (300, 3), generator=generator).double()
+    labels = torch.randint(4, (300,), generator=generator)
+    rows = torch.randint(300, (300,), generator=generator).sort().values
+    rows[:200] = 7  # one item very often, and far from everywhere
+    found = top_counts(order_of(scores), labels, 4, k, rows.bincount(minlength=300))
+    for column in range(3):
+        first = order_of(scores[rows.sort().values, column])[:k]
+        plain = labels[rows.sort().values][first].bincount(minlength=4)
+        assert torch.equal(found[column], plain)
 
 
 def test_a_score_that_is_no_number_stands_last() -> None:

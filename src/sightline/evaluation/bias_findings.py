@@ -19,6 +19,7 @@ from sightline.metrics.association import association
 from sightline.metrics.bias import (
     Target,
     ndkl,
+    order_of,
     share_test,
     skew_at_k,
     skews,
@@ -79,15 +80,16 @@ def ranking_findings(
     """
     count = len(pictures.names)
     scores = (pictures.vectors.double() @ embedded.double().T).float()  # [N P]
-    rows = torch.cat([scores.double(), pictures.groups[:, None].double()], dim=1)
+    order = order_of(scores)
 
-    def largest(drawn: Float[Tensor, "N K"]) -> Float[Tensor, " M"]:
-        groups = drawn[:, -1].long()
-        shares = top_counts(drawn[:, :-1], groups, count, k).double() / k  # [P G]
-        found = skews(shares, target_shares(groups, count, target), k)
+    def largest(drawn: Int[Tensor, " N"]) -> Float[Tensor, " M"]:
+        draws = drawn.bincount(minlength=len(order))
+        shares = top_counts(order, pictures.groups, count, k, draws).double() / k  # [P G]
+        found = skews(shares, target_shares(pictures.groups[drawn], count, target), k)
         found = found.nan_to_num(nan=-torch.inf).amax(dim=1)
         return torch.cat([found.mean()[None], found])
 
+    rows = torch.arange(len(order))
     values, (low, high) = largest(rows), bootstrap(rows, largest, None, resamples, seed=seed)
     ends = list(zip(low.tolist(), high.tolist(), strict=True))
     findings = []

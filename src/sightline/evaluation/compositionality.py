@@ -131,6 +131,7 @@ def compositionality(
         versions=results.versions(),
         seed=seed,
         seconds=time.monotonic() - started,
+        counted="contrasts",
         partial=len(contrasts) < len(dataset),
         samples=contrast_samples(contrasts, scored),
     )  # fmt: skip

@@ -94,6 +94,8 @@ class Result:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     seconds: float = 0.0
+    counted: str = "pictures"
+    """What `n` counts, in the plural."""
     verdict: str = ""
     """What a test of several hypotheses comes to, in one line; empty where nothing was tested."""
     partial: bool = False
@@ -137,7 +139,7 @@ class Result:
         counts = [("missing", self.n_missing), ("invalid", self.n_invalid)]
         counts += [("unparsed", self.n_unparsed), ("excluded", self.n_excluded)]
         remarks = ", ".join(f"{count} {name}" for name, count in counts if count)
-        rows.append(("pictures", f"{self.n}" + (f" ({remarks})" if remarks else "")))
+        rows.append((self.counted, f"{self.n}" + (f" ({remarks})" if remarks else "")))
         rows += [("missing", line) for line in self.missing[:10]]
         if len(self.missing) > 10:
             rows.append(("missing", f"and {len(self.missing) - 10} more, named in results.json"))

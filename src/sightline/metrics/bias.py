@@ -89,22 +89,46 @@ def skew_at_k(
             f"{len(scores)} scores, {len(groups)} groups, k = {k}: give one group a score and a k "
             "between 1 and their number"
         )
+    order = order_of(scores)
     ranked = _rankable(scores)
-    last = ranked.topk(k).values[-1]
-    tied = int((ranked >= last).sum()) - k
-    kept = top_counts(scores[:, None], groups, count, k + tied if variant == "oxai" else k)[0]
-    shares = kept.double() / k
+    tied = int((ranked >= ranked[order[k - 1]]).sum()) - k
+    shown = k + tied if variant == "oxai" else k
+    shares = top_counts(order[:, None], groups, count, shown)[0].double() / k
     values = skews(shares, wanted, k)
     known = values[~values.isnan()]
     return Skew(shares, values, known.max().item(), known.min().item(), tied)
 
 
+def order_of(scores: Float[Tensor, "N ..."]) -> Int[Tensor, "N ..."]:
+    """Places of the items, best first; among equal scores those that stand earlier in the data."""
+    return _rankable(scores).argsort(dim=0, descending=True, stable=True)
+
+
 def top_counts(
-    scores: Float[Tensor, "N P"], groups: Int[Tensor, " N"], count: int, k: int
+    order: Int[Tensor, "N P"],
+    groups: Int[Tensor, " N"],
+    count: int,
+    k: int,
+    draws: Int[Tensor, " N"] | None = None,
 ) -> Int[Tensor, "P G"]:
-    """How many of the first k of each ranking are of each group; ties as in `skew_at_k`."""
-    order = _rankable(scores).argsort(dim=0, descending=True, stable=True)[:k]  # [k P]
-    return torch.nn.functional.one_hot(groups[order], count).sum(dim=0)  # [P G]
+    """How many of the first k of each ranking are of each group.
+
+    Args:
+        order: of `order_of`, a column for each ranking.
+        groups: of each item.
+        count: of the groups.
+        k: how many are kept.
+        draws: how often each item is there, for sets drawn with replacement; by default once.
+    """
+    draws = torch.ones_like(groups) if draws is None else draws
+    # the first k almost surely lie within six deviations of their number
+    near = order[: k + 8 * math.isqrt(k) + 50]
+    copies = draws[near]  # [n P]
+    if len(near) < len(order) and (copies.sum(dim=0) < k).any():
+        near, copies = order, draws[order]  # [N P]
+    before = copies.cumsum(dim=0) - copies
+    kept = torch.minimum((k - before).clamp(min=0), copies)
+    return kept.new_zeros(order.shape[1], count).scatter_add_(1, groups[near].T, kept.T)
 
 
 def skews(
@@ -131,7 +155,7 @@ def ndkl(
     wanted = target_shares(groups, count, target)
     if len(scores) != len(groups):
         raise InputError(f"{len(scores)} scores and {len(groups)} groups: give one group a score")
-    order = _rankable(scores).argsort(descending=True, stable=True)
+    order = order_of(scores)
     counts = torch.nn.functional.one_hot(groups[order], count).double().cumsum(dim=0)  # [N G]
     depth = torch.arange(1, len(groups) + 1, dtype=torch.float64)
     weights = (depth + 1).log2().reciprocal()
