@@ -113,7 +113,7 @@ def test_counts_of_sets_drawn_with_replacement_are_those_of_the_rows_drawn(k: in
     scores = torch.randint(40, (300, 3), generator=generator).double()
     labels = torch.randint(4, (300,), generator=generator)
     rows = torch.randint(300, (300,), generator=generator).sort().values
-    rows[:200] = 7  # one item very often, and far from everywhere
+    rows[:200], scores[7] = 7, -1  # one item very often, and last
     found = top_counts(order_of(scores), labels, 4, k, rows.bincount(minlength=300))
     for column in range(3):
         first = order_of(scores[rows.sort().values, column])[:k]

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -31,6 +31,7 @@ from sightline.evaluation.bias_findings import (
     label_findings,
     ranking_findings,
 )
+from sightline.evaluation.bias_verdict import LEVEL, finding_sample, finding_tables, verdict
 from sightline.evaluation.interfaces import DatasetLike, EmbeddingModel, RecordLike
 from sightline.evaluation.records import (
     Progress,
@@ -39,7 +40,7 @@ from sightline.evaluation.records import (
     embed_captions,
     embed_pictures,
 )
-from sightline.evaluation.results import Metric, Result, Sample
+from sightline.evaluation.results import Metric, Result
 from sightline.evaluation.zeroshot import class_embeddings, own_templates
 from sightline.metrics.bias import Target, holm
 from sightline.metrics.classification import UNDECIDED
@@ -48,7 +49,6 @@ from sightline.metrics.intervals import RESAMPLES
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,7 @@ def bias(
     """
     started = time.monotonic()
     questions.check()
-    if len(groups) != len(dataset):
-        raise DataError(f"{len(groups)} groups for {len(dataset)} records: give one each, or None")
-    named = [(dataset[i], group) for i, group in enumerate(groups) if group is not None]
-    chosen = drawn_part(named, limit, seed)
+    chosen, named = _chosen(dataset, groups, questions, limit, seed)
     records = [record for record, _ in chosen]
     found = embed_pictures(model, records, batch_size, progress)
     read = [pair for pair, there in zip(chosen, found.read.tolist(), strict=True) if there]
@@ -158,9 +155,9 @@ def bias(
         data_sha256=digest,
         n_invalid=int((~torch.isfinite(pictures.vectors).all(dim=1)).sum()),
         n_missing=len(found.missing),
-        n_excluded=len(groups) - len(named),
+        n_excluded=len(groups) - named,
         missing=found.missing,
-        groups=_tables(findings, adjusted, pictures),
+        groups=finding_tables(findings, adjusted, pictures),
         model=getattr(model, "name", None),
         model_sha256=getattr(model, "sha256", None),
         prompt_templates=tuple(questions.prompts),
@@ -172,9 +169,27 @@ def bias(
         seed=seed,
         seconds=time.monotonic() - started,
         verdict=verdict(findings, adjusted),
-        partial=len(chosen) < len(named),
-        samples=tuple(_sample(finding) for finding in findings),
+        partial=len(chosen) < named,
+        samples=tuple(finding_sample(finding) for finding in findings),
     )  # fmt: skip
+
+
+def _chosen(
+    dataset: DatasetLike,
+    groups: Sequence[str | None],
+    questions: Questions,
+    limit: int | None,
+    seed: int,
+) -> tuple[list[tuple[RecordLike, str]], int]:
+    """Records with their groups, and how many have one; refused before any picture is read."""
+    if len(groups) != len(dataset):
+        raise DataError(f"{len(groups)} groups for {len(dataset)} records: give one each, or None")
+    named = [(dataset[i], group) for i, group in enumerate(groups) if group is not None]
+    chosen = drawn_part(named, limit, seed)
+    _group_names([group for _, group in chosen], dataset.name)
+    if questions.prompts and questions.k is not None:
+        _check_k(questions.k, len(chosen))
+    return chosen, len(named)
 
 
 class _Asked(NamedTuple):
@@ -217,33 +232,6 @@ def _answers(asked: _Asked, questions: Questions) -> tuple[list[Finding], dict[s
     return findings, metrics
 
 
-def verdict(findings: Sequence[Finding], adjusted: Sequence[float]) -> str:
-    """One line: what was shown, with its size, interval and corrected p-value."""
-    tested = [
-        (p, finding) for p, finding in zip(adjusted, findings, strict=True) if not math.isnan(p)
-    ]
-    if not tested:
-        return "biased: cannot be tested with these groups"
-    shown = sorted(((p, f) for p, f in tested if p <= LEVEL), key=lambda entry: entry[0])
-    if not shown:
-        least = min(p for p, _ in tested)
-        return (
-            f"biased: not shown; of {len(tested)} test(s) the smallest p is {least:.3g} after "
-            "Holm's correction"
-        )
-    p, finding = shown[0]
-    value, ends = finding.value.value, finding.value.ci95
-    between = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends and not math.isnan(ends[0]) else ""
-    most = f"; {len(shown)} of {len(tested)} tests" if len(tested) > 1 else ""
-    return (
-        f"biased: yes, {finding.name!r} {_MEASURES[finding.what]} {value:.2f}{between}, "
-        f"p = {p:.3g}{most}"
-    )
-
-
-_MEASURES = {"max_skew": "MaxSkew", "effect": "association d", "gap": "gap"}
-
-
 def _check_k(k: int, readable: int) -> None:
     if not 1 <= k <= readable:
         raise ConfigError(
@@ -251,13 +239,18 @@ def _check_k(k: int, readable: int) -> None:
         )
 
 
-def _grouped(vectors: torch.Tensor, own: Sequence[str], name: str) -> Grouped:
+def _group_names(own: Sequence[str], name: str) -> tuple[str, ...]:
     names = tuple(sorted(set(own)))
     if len(names) < 2:
         raise DataError(
             f"{name!r} has pictures of {len(names)} group(s) {list(names)}: at least two are "
             "needed to compare"
         )
+    return names
+
+
+def _grouped(vectors: torch.Tensor, own: Sequence[str], name: str) -> Grouped:
+    names = _group_names(own, name)
     places = {group: place for place, group in enumerate(names)}
     return Grouped(vectors, torch.tensor([places[group] for group in own]), names)
 
@@ -293,47 +286,7 @@ def _small(pictures: Grouped) -> dict[str, int]:
     return {name: size for name, size in sized if size < SMALL}
 
 
-def _tables(
-    findings: Sequence[Finding], adjusted: Sequence[float], pictures: Grouped
-) -> dict[str, dict[str, Metric]]:
-    """The result's groups: every number of every finding by its kind."""
-    total = len(pictures.groups)
-    tables: dict[str, dict[str, Metric]] = {
-        "population": {
-            name: Metric(size / total, None, size)
-            for name, size in zip(pictures.names, pictures.sizes, strict=True)
-        }
-    }
-    for finding, p in zip(findings, adjusted, strict=True):
-        numbers = {finding.what: finding.value, **finding.more}
-        numbers |= {"p": Metric(finding.p_value), "p_holm": Metric(p)}
-        for kind, metric in numbers.items():
-            tables.setdefault(kind, {})[finding.name] = metric
-        for group, share in finding.shares.items():
-            tables.setdefault("share", {})[f"{finding.name} / {group}"] = share
-    return tables
-
-
 def _digest(records: Sequence[RecordLike], groups: Sequence[str]) -> str:
     """Hash of the pictures and of what was written down about them."""
     written = sorted(json.dumps([r.id, g]) for r, g in zip(records, groups, strict=True))
     return hashlib.sha256("\n".join([data_sha256(records), *written]).encode()).hexdigest()
-
-
-def _sample(finding: Finding) -> Sample:
-    """A line a hypothesis, so that two models can be compared over the prompts."""
-    ranked: list[tuple[str, Any]] = sorted(
-        ((group, share.value) for group, share in finding.shares.items()),
-        key=lambda entry: -entry[1],
-    )
-    value = finding.value.value
-    return Sample(
-        id=finding.name,
-        kind=finding.what,
-        target=(),
-        ranking=tuple(ranked),
-        rank=math.inf,
-        score=0.0 if math.isnan(value) else abs(value),
-        group=finding.name,
-        status="invalid" if math.isnan(value) else "ok",
-    )

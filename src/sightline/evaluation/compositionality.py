@@ -12,14 +12,14 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.core.errors import DataError
-from sightline.data.contrasts import Contrast, ContrastSet
+from sightline.data.contrasts import Contrast, ContrastSet, PictureRegion
 from sightline.data.records import Record
 from sightline.evaluation import results
 from sightline.evaluation.caption_scores import (
@@ -93,8 +93,7 @@ def compositionality(
     method = choose_method(model, score, dataset[0].captions[0])
     contrasts = drawn_part(dataset.contrasts, limit, seed)
     scored = score_captions(model, contrasts, method, prompt, batch_size, progress)
-    # of pixels or bytes alone: what a picture is called must not decide its fold
-    pictures = [data_sha256([Record("", picture.image)]) for picture in scored.pictures]
+    pictures = [_picture_digest(picture.image) for picture in scored.pictures]
     judged = _judge(contrasts, scored, pictures, seed)
     digest = _data_digest(contrasts, scored, pictures)
     metrics: dict[str, Metric] = {}
@@ -141,32 +140,17 @@ def _judge(
     contrasts: Sequence[Contrast], scored: CaptionScores, pictures: Sequence[str], seed: int
 ) -> list[_Judged]:
     """Choices and quadruples apart, each by the model and by those that cannot see."""
-    blind = text_only_scores(
+    told = text_only_scores(
         [contrast.captions for contrast in contrasts],
         [len(contrast.images) for contrast in contrasts],
         [pictures[own[0]] for own in scored.shown],
         seed,
     )
+    blind = [torch.tensor(own, dtype=torch.float64) for own in told]
     columns = [("", scored.scores)]
-    columns.append(
-        (
-            "text_only/",
-            [
-                _same_for_all(torch.tensor(own, dtype=torch.float64), contrast)
-                for own, contrast in zip(blind, contrasts, strict=True)
-            ],
-        )
-    )
+    columns.append(("text_only/", _whatever_the_picture(blind, contrasts)))
     if scored.blank is not None:
-        columns.append(
-            (
-                "blank/",
-                [
-                    _same_for_all(own, contrast)
-                    for own, contrast in zip(scored.blank, contrasts, strict=True)
-                ],
-            )
-        )
+        columns.append(("blank/", _whatever_the_picture(scored.blank, contrasts)))
     found = []
     for several in (False, True):
         rows = [i for i, own in enumerate(contrasts) if (len(own.images) > 1) == several]
@@ -188,8 +172,14 @@ def _judge(
     return found
 
 
-def _same_for_all(scores: Float[Tensor, " C"], contrast: Contrast) -> Float[Tensor, "C I"]:
-    return scores[:, None].expand(-1, len(contrast.images))
+def _whatever_the_picture(
+    scores: Sequence[Float[Tensor, " C"]], contrasts: Sequence[Contrast]
+) -> list[Float[Tensor, "C I"]]:
+    """Scores of captions alone, the same for each picture of a contrast."""
+    return [
+        own[:, None].expand(-1, len(contrast.images))
+        for own, contrast in zip(scores, contrasts, strict=True)
+    ]
 
 
 class _Partition(NamedTuple):
@@ -285,6 +275,13 @@ def _shares(labels: Sequence[str], right: Bool[Tensor, " N"]) -> dict[str, Metri
         label: Metric(sum(hits) / len(hits), wilson(sum(hits), len(hits)), len(hits))
         for label, hits in rows.items()
     }
+
+
+def _picture_digest(image: Any) -> str:
+    """Of pixels or bytes alone: what a picture is called must not decide its fold."""
+    if isinstance(image, PictureRegion):  # nothing need be decoded to tell it from others
+        return data_sha256([Record(str(image.box), image.file)])
+    return data_sha256([Record("", image)])
 
 
 def _data_digest(
