@@ -9,6 +9,7 @@ import torch
 from sightline.core.errors import InputError
 from sightline.metrics.group_gaps import (
     demographic_parity,
+    difference_interval,
     equalised_odds,
     gap,
     gap_test,
@@ -84,6 +85,17 @@ def test_a_planted_gap_is_found_and_chance_is_not() -> None:
     assert gap_test(planted, groups, 2, samples=999) == 1 / 1000
     assert gap_test(fair, groups, 2, samples=999) > 0.05
     assert math.isnan(gap_test(fair[:3], torch.zeros(3, dtype=torch.long), 2))
+
+
+def test_the_published_examples_of_the_interval_of_a_difference() -> None:
+    # Newcombe 1998, table II, method 10: (a) 56/70 - 48/80, (e) 5/56 - 0/29, (h) 10/10 - 0/10
+    for shares, expected in (
+        (((56, 70), (48, 80)), (0.0524, 0.3339)),
+        (((5, 56), (0, 29)), (-0.0381, 0.1926)),
+        (((10, 10), (0, 10)), (0.6075, 1.0)),
+    ):
+        assert difference_interval(*shares) == pytest.approx(expected, abs=1e-4)
+    assert all(math.isnan(end) for end in difference_interval((0, 0), (1, 2)))
 
 
 def test_messages_say_what_to_do() -> None:

@@ -27,8 +27,14 @@ from sightline.metrics.bias import (
     top_counts,
 )
 from sightline.metrics.classification import UNDECIDED, predict
-from sightline.metrics.group_gaps import demographic_parity, equalised_odds, gap, gap_test
-from sightline.metrics.group_gaps import group_rates as rates_of
+from sightline.metrics.group_gaps import (
+    demographic_parity,
+    difference_interval,
+    equalised_odds,
+    gap,
+    gap_test,
+    group_rates,
+)
 from sightline.metrics.intervals import bootstrap, wilson
 
 
@@ -165,7 +171,8 @@ def label_findings(
     metrics = {"demographic_parity": Metric(max(p.difference for p in parity), None, len(truth))}
     known = truth != UNDECIDED
     if known.any():
-        finding = _accuracy(pictures, predicted, truth, known, seed, resamples)
+        right = predicted == truth
+        finding = _gap_finding("accuracy", pictures, right, known, seed, resamples)
         odds = [
             equalised_odds(predicted[known] == c, truth[known] == c, pictures.groups[known], count)
             for c in range(len(labels))
@@ -174,38 +181,39 @@ def label_findings(
         metrics["equalised_odds"] = Metric(max(odds), None, int(known.sum()))
         metrics["worst_group_accuracy"] = Metric(worst, None, int(known.sum()))
         return [finding], metrics
-    findings = []
-    for place, label in enumerate(labels):
-        chosen = predicted == place
-        p_value = gap_test(chosen.double(), pictures.groups, count, seed=seed)
-        value = Metric(parity[place].difference, None, len(chosen))
-        shares = _shares(pictures, chosen, torch.ones_like(chosen))
-        findings.append(Finding(f"label {label}", "gap", value, p_value, shares=shares))
+    everyone = torch.ones_like(known)
+    findings = [
+        _gap_finding(f"label {label}", pictures, predicted == place, everyone, seed, resamples)
+        for place, label in enumerate(labels)
+    ]
     return findings, metrics
 
 
-def _accuracy(
+def _gap_finding(
+    name: str,
     pictures: Grouped,
-    predicted: Int[Tensor, " N"],
-    truth: Int[Tensor, " N"],
-    known: Bool[Tensor, " N"],
+    hits: Bool[Tensor, " N"],
+    counted: Bool[Tensor, " N"],
     seed: int,
     resamples: int,
 ) -> Finding:
+    """How far the share of hits differs between groups, among the pictures that are counted."""
     count = len(pictures.names)
-    right = (predicted == truth)[known].double()
-    groups = pictures.groups[known]
+    values, groups = hits[counted].double(), pictures.groups[counted]
 
     def spread(drawn: Float[Tensor, "N 2"]) -> Float[Tensor, ""]:
-        rates = rates_of(drawn[:, 0], drawn[:, 1].long(), count)
+        rates = group_rates(drawn[:, 0], drawn[:, 1].long(), count)
         return torch.tensor(gap(rates).difference, dtype=torch.float64)
 
-    rows = torch.stack([right, groups.double()], dim=1)
+    rows = torch.stack([values, groups.double()], dim=1)
     low, high = bootstrap(rows, spread, None, resamples, seed=seed)
-    value = Metric(spread(rows).item(), (low.item(), high.item()), len(right))
-    p_value = gap_test(right, groups, count, seed=seed)
-    shares = _shares(pictures, predicted == truth, known)
-    return Finding("accuracy", "gap", value, p_value, shares=shares)
+    shares, ends = _shares(pictures, hits, counted), (low.item(), high.item())
+    if ends[0] == ends[1]:  # all shares are 0 or 1: every set drawn is the same
+        sizes = {(round(share.value * share.n), share.n) for share in shares.values()}
+        ordered = sorted(sizes, key=lambda hits: hits[0] / hits[1])
+        ends = difference_interval(ordered[-1], ordered[0])
+    value = Metric(spread(rows).item(), ends, len(values))
+    return Finding(name, "gap", value, gap_test(values, groups, count, seed=seed), shares=shares)
 
 
 def _shares(

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.core.errors import InputError
+from sightline.metrics.intervals import wilson
 
 SMALL = 20
 """Groups with fewer samples are flagged."""
@@ -61,6 +62,22 @@ def gap(rates: Float[Tensor, " G"]) -> Gap:
         return Gap(math.nan, math.nan, math.nan)
     low, high = known.min().item(), known.max().item()
     return Gap(high - low, low / high if high > 0 else math.nan, low)
+
+
+def difference_interval(
+    first: tuple[int, int], second: tuple[int, int], level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the difference of two shares, each given as (hits, samples).
+
+    Newcombe 1998, method 10: built of Wilson's two intervals, so that it stays honest where a share
+    is 0 or 1 and a bootstrap draws the same difference every time. NaN for no sample.
+    """
+    (one, low_one, high_one), (two, low_two, high_two) = (
+        (hits / max(count, 1), *wilson(hits, count, level)) for hits, count in (first, second)
+    )
+    below = math.hypot(one - low_one, high_two - two)
+    above = math.hypot(high_one - one, two - low_two)
+    return one - two - below, one - two + above
 
 
 def demographic_parity(predicted: Bool[Tensor, " N"], groups: Int[Tensor, " N"], count: int) -> Gap:
