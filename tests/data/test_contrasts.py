@@ -134,8 +134,12 @@ WINO_LINE = json.dumps(WINO)
 DAMAGED = [
     ("s.json", TEXT[:-20], r"s.json, line 1, column \d+: not valid JSON, .*truncated"),
     ("s.json", TEXT.replace('"A cat."', "3"), "entry '0': 'caption' must be text or a list"),
-    ("s.json", TEXT.replace('"A cat."', '""'), "entry '0': 'caption' must be a text, found 1 or"),
-    ("s.json", TEXT.replace('"A cat."', '["x", "y"]'), "'caption' must be a text, found 2"),
+    ("s.json", TEXT.replace('"A cat."', '""'), "entry '0': 'caption' is missing or empty"),
+    (
+        "s.json",
+        TEXT.replace('"A cat."', '["x", "y"]'),
+        "'caption' must be one text, got a list of 2",
+    ),
     ("s.json", TEXT.replace('"A cat."', '"\\ud83d"'), "lone UTF-16 surrogate"),
     ("s.json", TEXT.replace('"a.jpg"', '"../a.jpg"'), "'../a.jpg' leads out of the data folder"),
     ("s.json", TEXT.replace('"a.jpg"', '"http://x/a.jpg"'), "is an address"),
@@ -145,7 +149,7 @@ DAMAGED = [
     ("w.jsonl", WINO_LINE + "\n" + WINO_LINE[:30], "w.jsonl, line 2, column .*truncated"),
     ("w.jsonl", WINO_LINE.replace("ex_0_img_1", "../../x"), "leads out of the data folder"),
     ("w.jsonl", WINO_LINE + "\n[1]\n", "line 2: a JSON object is expected, got list"),
-    ("w.jsonl", WINO_LINE + '\n{"image_0": "x"}\n', "line 2: 'image_1' must be a text"),
+    ("w.jsonl", WINO_LINE + '\n{"image_0": "x"}\n', "line 2: 'image_1' is missing or empty"),
     ("w.jsonl", WINO_LINE + "\n\0", "line 2: contains NUL bytes"),
     ("a.json", json.dumps(ARO), "a.json: a JSON array is expected, got dict"),
     ("a.json", json.dumps([{**ARO, "bbox_w": "x"}]), "entry 1: bbox_x, .* must be numbers"),

@@ -199,8 +199,10 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
 
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     texts = texts_in(entry.get(key), key, where)
-    if len(texts) != 1 or not texts[0]:
-        raise DataError(f"{where}: {key!r} must be a text, found {len(texts)} or an empty one")
+    if len(texts) != 1:
+        raise DataError(f"{where}: {key!r} must be one text, got a list of {len(texts)}")
+    if not texts[0]:
+        raise DataError(f"{where}: {key!r} is missing or empty")
     return texts[0]
 
 
