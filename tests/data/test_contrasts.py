@@ -74,6 +74,41 @@ def test_winoground_with_names_without_a_suffix(tmp_path: Path) -> None:
     )
 
 
+def test_winoground_as_the_hub_gives_it_out(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Image, Value
+
+    files = [save(tmp_path / f"{n}.png", (n, n, n)) for n in range(4)]
+    cells = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    words = {name: Value("string") for name in ("caption_0", "caption_1", "tag", "collapsed_tag")}
+    made = Dataset.from_dict(
+        {"id": [0, 1], "image_0": cells[:2], "image_1": cells[2:], "caption_0": ["a b", "c d"],
+         "caption_1": ["b a", "d c"], "tag": ["x", "y"], "collapsed_tag": ["Object", ""]},
+        features=Features({"id": Value("int32"), "image_0": Image(), "image_1": Image(), **words}),
+    )  # fmt: skip
+    (tmp_path / "data").mkdir()
+    made.to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
+    found = open_contrasts(tmp_path / "data")
+    assert [(c.captions, c.subset) for c in found] == [(("a b", "b a"), "Object"),
+                                                      (("c d", "d c"), "y")]  # fmt: skip
+    assert [int(read_image(image)[0, 0, 0]) for c in found for image in c.images] == [0, 2, 1, 3]
+
+
+def test_other_and_damaged_tables_are_said(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"image_0": ["x"], "image_1": ["y"], "caption_0": ["a"], "caption_1": ["b"]}
+    pq.write_table(pa.table(columns), tmp_path / "w.parquet")
+    with pytest.raises(DataError, match="row 1: a picture's bytes are expected, got str"):
+        open_contrasts(tmp_path)
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "w.parquet")
+    with pytest.raises(DataError, match="no file of contrasts"):
+        open_contrasts(tmp_path)
+    (tmp_path / "w.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"w\.parquet: is no Parquet file"):
+        open_contrasts(tmp_path)
+
+
 def test_aro_is_cut_to_its_box_first(tmp_path: Path) -> None:
     pixels = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(10, 20, 3)
     (tmp_path / "images").mkdir()

@@ -1,10 +1,10 @@
 """The files that compositionality is measured with: Winoground, SugarCrepe, ARO and their kin.
 
-Found by their keys: Winoground (`examples.jsonl`), SugarCrepe (a JSON object of numbered entries),
-ARO's relation and attribution files (a JSON array with a box), its order tasks as their loader
-holds them (`image` with `caption_options`, the true one first), and VL-CheckList (pairs of a path
-and `{"POS": [...], "NEG": [...]}`). A folder may hold several of these files; each is a subset by
-its name.
+Found by their keys: Winoground (`examples.jsonl`, or Parquet that holds its pictures), SugarCrepe
+(a JSON object of numbered entries), ARO's relation and attribution files (a JSON array with a box),
+its order tasks as their loader holds them (`image` with `caption_options`, the true one first), and
+VL-CheckList (pairs of a path and `{"POS": [...], "NEG": [...]}`). A folder may hold several of
+these files; each is a subset by its name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import DataError
+from sightline.core.lazy import require
 from sightline.data.columns import resolve, texts_in
 from sightline.data.contrasts import (
     Contrast,
@@ -25,8 +26,16 @@ from sightline.data.contrasts import (
     contrast_set,
 )
 from sightline.data.detect import HEAD_BYTES, candidate_roots
-from sightline.data.lines import parse_json, place, read_document, text_lines
+from sightline.data.lines import (
+    MAX_DOCUMENT_BYTES,
+    parse_json,
+    place,
+    read_document,
+    text_lines,
+)
 from sightline.data.shards.files import refuse_address
+from sightline.data.shards.picture_tables import one_line
+from sightline.data.shards.table_look import PURPOSE, arrow
 from sightline.inputs.folders import IMAGE_SUFFIXES, nearest_files, shown_name
 
 
@@ -67,7 +76,7 @@ def _files(root: Path) -> dict[Path, str]:
     """Each file of contrasts with its format."""
     listed = [root]
     if root.is_dir():
-        listed = sorted(p for p in root.rglob("*.json*") if p.suffix in (".json", ".jsonl"))
+        listed = sorted(p for p in root.rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
     found = {file: name for file in listed if (name := _format_of(file)) is not None}
     if not found:
         raise DataError(
@@ -79,7 +88,10 @@ def _files(root: Path) -> dict[Path, str]:
 
 
 def _format_of(file: Path) -> str | None:
-    """The format of a file by the keys in its first 64 kB; None for other files."""
+    """The format of a file by the keys in its first 64 kB, or its columns; None for others."""
+    if file.suffix == ".parquet":
+        columns = set(_opened_table(file).schema_arrow.names)
+        return "winoground parquet" if _KEYS["winoground"] <= columns else None
     try:
         with file.open("rb") as handle:
             head = handle.read(HEAD_BYTES).decode("utf-8", "replace")
@@ -110,6 +122,39 @@ def _read_winoground(file: Path, folders: Sequence[Path], subset: str) -> Iterat
         images = tuple(_picture(root, name, where) for name in names)
         tag = entry.get("collapsed_tag") or entry.get("tag") or subset
         yield Contrast(f"{subset}/{entry.get('id', line - 1)}", images, captions, str(tag))
+
+
+def _read_winoground_table(file: Path, folders: Sequence[Path], subset: str) -> Iterator[Contrast]:
+    """As the hub gives it out; the pictures are held, undecoded."""
+    rows = 0
+    try:
+        for batch in _opened_table(file).iter_batches(64):
+            for entry in batch.to_pylist():
+                rows += 1
+                where = f"{place(file)}, row {rows}"
+                captions = tuple(_text(entry, f"caption_{i}", where) for i in (0, 1))
+                images = tuple(_stored(entry[f"image_{i}"], where) for i in (0, 1))
+                tag = entry.get("collapsed_tag") or entry.get("tag") or subset
+                yield Contrast(f"{subset}/{entry.get('id', rows - 1)}", images, captions, str(tag))
+    except (OSError, arrow().ArrowException) as error:
+        raise DataError(f"{place(file)}: is damaged ({one_line(error)})") from None
+
+
+def _opened_table(file: Path) -> Any:
+    if file.stat().st_size > MAX_DOCUMENT_BYTES:
+        raise DataError(f"{place(file)}: larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
+    parquet = require("pyarrow.parquet", "datasets", PURPOSE)
+    try:
+        return parquet.ParquetFile(file)
+    except (OSError, arrow().ArrowException) as error:
+        raise DataError(f"{place(file)}: is no Parquet file ({one_line(error)})") from None
+
+
+def _stored(cell: Any, where: str) -> bytes:
+    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    if not isinstance(data, bytes):
+        raise DataError(f"{where}: a picture's bytes are expected, got {type(data).__name__}")
+    return data
 
 
 def _read_sugarcrepe(file: Path, folders: Sequence[Path], subset: str) -> Iterator[Contrast]:
@@ -163,6 +208,7 @@ def _read_checklist(file: Path, folders: Sequence[Path], subset: str) -> Iterato
 Reader = Callable[[Path, Sequence[Path], str], Iterator[Contrast]]
 _READERS: Mapping[str, Reader] = {
     "winoground": _read_winoground,
+    "winoground parquet": _read_winoground_table,
     "sugarcrepe": _read_sugarcrepe,
     "aro": _read_aro,
     "options": _read_options,
@@ -241,11 +287,9 @@ def _picture(root: Path, name: str, where: str) -> Path:
 
 def _check_present(contrasts: Sequence[Contrast], root: Path) -> None:
     pictures = (image for contrast in contrasts for image in contrast.images)
-    files = (p.file if isinstance(p, PictureRegion) else p for p in pictures)
-    first = contrasts[0].images[0]
-    if not any(isinstance(file, Path) and file.is_file() for file in files):
-        sought = first.file if isinstance(first, PictureRegion) else first
+    files = [p.file if isinstance(p, PictureRegion) else p for p in pictures]
+    if not any(not isinstance(file, Path) or file.is_file() for file in files):
         raise DataError(
             f"{shown_name(root)}: none of its pictures is there, the first is sought at "
-            f"{shown_name(str(sought))}: name their folder with images=FOLDER"
+            f"{shown_name(str(files[0]))}: name their folder with images=FOLDER"
         )
