@@ -1,0 +1,112 @@
+"""Indexing that is killed again and again, for `test_index_killed`. Writes one JSON document.
+
+Every run is a process of its own (LanceDB keeps threads, so nothing is forked after it is
+imported): the parent imports torch once, and each child imports LanceDB and indexes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.tasks.colours import colour_model
+
+PICTURES = 60
+
+
+def draw(folder: Path) -> None:
+    """Small pictures of different colours, in two folders."""
+    dice = np.random.default_rng(0)
+    for number in range(PICTURES):
+        place = folder / ("left" if number % 2 else "right")
+        place.mkdir(parents=True, exist_ok=True)
+        colour = dice.integers(0, 256, 3)
+        Image.fromarray(np.full((6, 9, 3), colour, np.uint8)).save(place / f"{number:03d}.png")
+
+
+def index(photos: Path, out: Path, started: int | None = None) -> None:
+    """One run: commits of three pictures each, with files joined on the way."""
+    from sightline.search import lance
+    from sightline.tasks.index import Index
+
+    lance.MANY_FRAGMENTS = 4
+    with Index.open(out, colour_model("clip")) as made:
+        if started is not None:
+            os.write(started, b"!")
+        for folder in ("left", "right", "."):
+            made.add(photos / folder, batch_size=3, commit_rows=3)
+
+
+def forked(photos: Path, out: Path, die_after: float | None) -> tuple[bool, float]:
+    """Index in a child, killed so many seconds after it began to work; whether it was, and how
+    long it worked."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            index(photos, out, writing)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    begun = time.monotonic()
+    if die_after is not None:
+        time.sleep(die_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit(f"indexing failed with {os.WEXITSTATUS(status)}")
+    return os.WIFSIGNALED(status), time.monotonic() - begun
+
+
+def contents(out: Path) -> dict[str, object]:
+    """The table by key, without what depends on the clock; rows that are there twice fail."""
+    from sightline.tasks.index import Index
+
+    names = ("file", "digest", "width", "height", "format", "bytes", "modified", "missing")
+    rows: dict[str, object] = {}
+    with Index.open(out) as made:
+        for part in made.store.scan(names, vectors=True):
+            for place, name in enumerate(part.ids):
+                assert name not in rows, name
+                fields = [str(part.fields[field][place]) for field in names]
+                rows[name] = [np.round(part.vectors[place], 4).tolist(), *fields]
+        assert made.info().store.damage == ()
+    return rows
+
+
+def main(folder: Path, kills: int) -> None:
+    torch.set_num_threads(1)
+    dice = random.Random(7)
+    photos = folder / "photos"
+    draw(photos)
+    _, duration = forked(photos, folder / "whole", None)
+    killed = 0
+    outs = []
+    for number in range(kills):
+        # Several kills meet the same index before it may finish, as they would in life.
+        out = folder / f"killed-{number // 5}"
+        killed += forked(photos, out, dice.uniform(0, duration / 4))[0]
+        outs.append(out)
+    for out in dict.fromkeys(outs):
+        forked(photos, out, None)
+    # Only now may this process import LanceDB: nothing is forked any more.
+    report = {"killed": killed, "whole": contents(folder / "whole")}
+    report["after"] = [contents(out) for out in dict.fromkeys(outs)]
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
