@@ -1,4 +1,4 @@
-"""Filters: what a person types becomes a typed condition, or one sentence; nothing else gets out."""
+"""Filters: what a person types becomes a typed condition, or one sentence, and nothing else."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ PARK_WARNING = "a model of drawn parks, not for photographs"
 def load_model(call: Call, task: str, made_with: tuple[str, str | None] | None = None) -> Model:
     """Load the model for a task and note it for the document.
 
-    `--model`, then what a collection was `made_with` (name and revision), then `SIGHTLINE_MODEL`, then the task's public default. Only where that default
-    cannot be reached and nobody named a model, the bundled model of drawn parks steps in, and the
-    first line says so, also with --quiet.
+    `--model`, then what a collection was `made_with` (name and revision), then `SIGHTLINE_MODEL`,
+    then the task's public default. Only where that default cannot be reached and nobody named a
+    model, the bundled model of drawn parks steps in, and the first line says so, also with --quiet.
 
     Raises:
         SightlineError: what `sightline.load` raises.

@@ -27,7 +27,7 @@ import numpy as np
 from sightline.core.errors import DamagedStoreError, StoreError
 from sightline.core.files import write_json
 from sightline.search.conditions import Among, Condition
-from sightline.search.lance_conditions import expression
+from sightline.search.lance_sql import sql
 from sightline.search.locks import writing
 from sightline.search.manifests import TABLE, drop_seals, manifests, seal
 from sightline.search.opening import (
@@ -152,7 +152,7 @@ class LanceStore:
         """Set fields of these rows; how many there were."""
         with self._commit() as table:
             return sum(
-                table.update(where=expression(Among("id", part)), values=dict(values)).rows_updated
+                table.update(where=sql(Among("id", part)), values=dict(values)).rows_updated
                 for part in _blocks(ids)
             )
 
@@ -161,7 +161,7 @@ class LanceStore:
         with self._commit() as table:
             before = table.count_rows()
             for part in _blocks(ids):
-                table.delete(expression(Among("id", part)))
+                table.delete(sql(Among("id", part)))
             return int(before - table.count_rows())
 
     def tidy(self, progress: Progress | None = None) -> None:
@@ -170,7 +170,7 @@ class LanceStore:
             rows = table.count_rows()
             tuned = self._tuning()
             grown = tuned is None or rows >= 2 * tuned.rows
-            fragments = table.stats().fragment_stats.num_fragments
+            fragments = table.stats()["fragment_stats"]["num_fragments"]
             late = tuned is not None and rows - tuned.rows > APPROXIMATE_FROM // 10
             if fragments > MANY_FRAGMENTS or len(manifests(self.folder)) > MANY_VERSIONS or late:
                 _say(progress, f"joining {fragments:,} files")
@@ -203,7 +203,7 @@ class LanceStore:
         with told(self.folder):
             query = self._table.search().select(columns).limit(None)
             if where is not None:
-                query = query.where(expression(where))
+                query = query.where(sql(where))
             for batch in query.to_batches(BLOCK):
                 found = vectors_of(batch["vector"]) if vectors else np.empty((0, 0), np.float32)
                 fields = {name: batch[name].to_pylist() for name in listed}
@@ -211,9 +211,8 @@ class LanceStore:
 
     def count(self, where: Condition | None = None) -> int:
         """How many rows fit."""
-        if where is None:
-            return self._read(lambda: int(self._table.count_rows()))
-        return sum(len(rows.ids) for rows in self.scan(where=where))
+        text = None if where is None else sql(where)
+        return self._read(lambda: int(self._table.count_rows(text)))
 
     def info(self) -> StoreInfo:
         """Counts, size and damage."""
@@ -272,7 +271,7 @@ class LanceStore:
         query = self._table.search(vector, vector_column_name="vector").distance_type("l2")
         query = query.select(["id", *names, "_distance"]).limit(k)
         if where is not None:
-            query = query.where(expression(where), prefilter=True)
+            query = query.where(sql(where), prefilter=True)
         if probes is None:
             query = query.bypass_vector_index()
         else:

@@ -7,8 +7,8 @@ followed by a seal: the files are synced, and a small file beside the table keep
 size and SHA-256. A sealed manifest is trusted when it matches its seal. One without (the process
 was killed between commit and seal) is trusted when it is whole and its rows can be read.
 
-Layout of a manifest: `lance-table/src/io/manifest.rs` of Lance 13 (length and protobuf, then sixteen
-bytes: position, version, "LANC"); names: `lance-table/src/io/commit.rs`.
+Layout of a manifest: `lance-table/src/io/manifest.rs` of Lance 13 (length and protobuf, then
+sixteen bytes: position, version, "LANC"); names: `lance-table/src/io/commit.rs`.
 """
 
 from __future__ import annotations
