@@ -116,10 +116,10 @@ def _groups(pairs: Sequence[Alike]) -> list[list[str]]:
 
     from sightline.data.curation.groups import DisjointSets
 
-    paths = sorted({path for pair in pairs for path in pair[:2]})
+    paths = sorted({path for pair in pairs for path in (pair.left, pair.right)})
     places = {path: place for place, path in enumerate(paths)}
     sets = DisjointSets(len(paths))
-    left, right = ([places[pair[side]] for pair in pairs] for side in (0, 1))
+    left, right = [places[pair.left] for pair in pairs], [places[pair.right] for pair in pairs]
     sets.join(np.asarray(left, np.int64), np.asarray(right, np.int64))
     return [[paths[place] for place in group] for group in sets.groups()]
 
