@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,46 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(folder: Path) -> N
     assert contents(again) == expected(OLD, NEW, small)
     again.upsert(large)
     assert contents(again) == expected(OLD, NEW, small, large)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a file system, and not in every container")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_at_any_moment_of_a_commit_loses_nothing(small_disk: Path) -> None:
+    folder = small_disk / "index"
+    made = store(folder, OLD)
+    kept = expected(OLD)
+    outcomes = []
+    for number, left in enumerate([0, 1, 2, 3, 4, 5, 6, 8, 10, 12]):
+        free = os.statvfs(small_disk).f_bavail - left
+        (small_disk / "filler").write_bytes(bytes(os.statvfs(small_disk).f_frsize * max(0, free)))
+        part = rows(40, seed=number, first=1000 * (number + 1))
+        try:
+            made.upsert(part)
+            outcomes.append(True)
+        except StoreError as error:
+            assert "the disk is full" in str(error)
+            outcomes.append(False)
+        found = contents(LanceStore.open(folder))
+        # Where only the seal found no room, the rows are there all the same.
+        assert found in (kept, kept | expected(part))
+        (small_disk / "filler").unlink()
+        made.upsert(part)
+        kept |= expected(part)
+        assert contents(LanceStore.open(folder)) == kept
+        assert LanceStore.open(folder).info().damage == ()
+    assert outcomes[0] is False and outcomes[-1] is True
 
 
 def test_errors_of_the_engine_become_sentences(tmp_path: Path) -> None:

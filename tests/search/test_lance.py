@@ -155,12 +155,30 @@ def test_an_approximate_index_is_built_tuned_and_measured(
     query = rows(1, seed=1).vectors[0]  # one of the rows
     assert made.search(query, 1)[0].score == pytest.approx(1, abs=1e-5)
     # Rows that came after the index are found as well, and so is everything without it.
-    late = rows(5, seed=2, first=1000)
+    late = rows(100, seed=2, first=1000)
     made.upsert(late)
+    assert made.search(late.vectors[3], 1)[0].id == late.ids[3]
+    assert lance._not_indexed(made._table) == 100
+    made.tidy()
+    assert lance._not_indexed(made._table) == 0 and made.info().approximation == tuned
     assert made.search(late.vectors[3], 1)[0].id == late.ids[3]
     (tmp_path / "approximate.json").write_text("{")
     assert made.info().approximation is None
     assert made.search(query, 1)[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_where_no_number_of_partitions_is_enough_everything_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lance, "APPROXIMATE_FROM", 100)
+    monkeypatch.setattr(lance, "WANTED_RECALL", 2.0)
+    made = store(tmp_path, rows(300))
+    made.tidy()
+    tuned = made.info().approximation
+    assert tuned is not None and tuned.probes == 0 and not measure_recall(made, 5).approximate
+    version = made.info().version
+    made.tidy()  # and it is not built again for the same rows
+    assert made.info().version == version
 
 
 def test_recall_counts_equal_scores_as_found() -> None:

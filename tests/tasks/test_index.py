@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.core.errors import ConfigError, DataError, InputError
-from sightline.tasks import index as index_module
+from sightline.core.errors import (
+    ConfigError,
+    DamagedStoreError,
+    DataError,
+    InputError,
+    UnsupportedTaskError,
+)
+from sightline.search.manifests import manifests
 from sightline.tasks.index import Index
 from sightline.tasks.indexed import picture_id
 from sightline.tasks.model import Model
@@ -88,6 +94,8 @@ def test_filters_choose_before_the_search(index: Index) -> None:
     assert names("width>=60 and format=jpeg") == {"blue.jpg"}
     assert names("path ~ *.PNG") == {"green.png", "red.png"}
     assert names("added<2020-01-01") == set() and len(names("added>2020-01-01")) == 3
+    (best,) = index.search("red", 1, "folder=holiday")  # not red.png, which is nearer
+    assert best.fields["folder"] == "holiday"
     with pytest.raises(ConfigError, match="no field 'colour'"):
         index.search("red", 1, "colour=red")
 
@@ -263,6 +271,29 @@ def _turned() -> Model:
     return other
 
 
+def test_an_image_encoder_is_asked_with_pictures_alone(
+    tmp_path: Path, vit: Model, photos: Path
+) -> None:
+    with Index.open(tmp_path / "vit", vit) as index:
+        index.add(photos)
+        assert index.search(RED, 1)[0].path.endswith("red.png")
+        with pytest.raises(UnsupportedTaskError, match="cannot read text"):
+            index.search("red")
+
+
+def test_a_damaged_index_is_refused_before_anything_is_embedded(
+    index: Index, tmp_path: Path, photos: Path, clip: Model
+) -> None:
+    manifests(tmp_path / "index")[0].path.write_bytes(b"")
+    Image.fromarray(RED).save(photos / "new.png")
+    looked = embedded(clip)
+    broken = Index.open(tmp_path / "index", clip)
+    now = embedded(clip)  # opening compares the model
+    with pytest.raises(DamagedStoreError, match="run sightline index repair"):
+        broken.add(photos)
+    assert embedded(clip) == now > looked
+
+
 def test_opening_needs_an_index_or_a_model(tmp_path: Path, clip: Model) -> None:
     with pytest.raises(DataError, match="there is no index in this folder: make one with"):
         Index.open(tmp_path / "nowhere")
@@ -285,7 +316,7 @@ def test_commits_are_large_and_survive_a_person_who_stops(
     upsert = made.store.upsert
 
     def counted(rows: Any) -> None:
-        sizes.append(len(rows.ids))
+        sizes.extend([len(rows.ids)] if rows.ids else [])
         upsert(rows)
 
     monkeypatch.setattr(made.store, "upsert", counted)
@@ -299,7 +330,6 @@ def test_commits_are_large_and_survive_a_person_who_stops(
     assert sizes == [2] and made.info().pictures == 2
     made.add(photos)
     assert sizes == [2, 1]
-    monkeypatch.setattr(index_module.time, "monotonic", iter(range(0, 10_000, 40)).__next__)
     made.remove([hit.id for hit in made.search("red", 9)])
-    made.add(photos)
+    made.add(photos, commit_seconds=0.0)
     assert sizes == [2, 1, 1, 1, 1]

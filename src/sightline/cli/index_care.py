@@ -34,7 +34,7 @@ def info(call: Call, folder: Path) -> int:
         found = index.info()
     store = found.store
     tuned = store.approximation
-    how = "exact: every vector is compared" if tuned is None else (
+    how = "exact: every vector is compared" if tuned is None or not tuned.probes else (
         f"approximate: {tuned.probes:,} of {tuned.partitions:,} partitions, "
         f"recall {tuned.recall:.3f} when it was tuned at {tuned.rows:,} rows"
     )  # fmt: skip

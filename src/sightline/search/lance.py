@@ -133,9 +133,9 @@ class LanceStore:
 
     def upsert(self, rows: Rows) -> None:
         """Add rows, or replace those of the same id."""
-        if not rows.ids:
-            return
         with self._commit() as table:
+            if not rows.ids:
+                return
             known = self._known_ids(table)
             new = [place for place, name in enumerate(rows.ids) if name not in known]
             old = [place for place, name in enumerate(rows.ids) if name in known]
@@ -171,7 +171,7 @@ class LanceStore:
             tuned = self._tuning()
             grown = tuned is None or rows >= 2 * tuned.rows
             fragments = table.stats()["fragment_stats"]["num_fragments"]
-            late = tuned is not None and rows - tuned.rows > APPROXIMATE_FROM // 10
+            late = _not_indexed(table) > APPROXIMATE_FROM // 10
             if fragments > MANY_FRAGMENTS or len(manifests(self.folder)) > MANY_VERSIONS or late:
                 _say(progress, f"joining {fragments:,} files")
                 newest = manifests(self.folder)[0].path.stat().st_mtime
@@ -191,7 +191,7 @@ class LanceStore:
     ) -> list[Match]:  # fmt: skip
         """The k rows with the largest cosine, best first; equal ones by id."""
         tuning = None if exact else self._tuning()
-        probes = None if tuning is None else tuning.probes
+        probes = None if tuning is None else tuning.probes or None
         return self._read(lambda: self._nearest(vector, k, where, probes))
 
     def scan(
@@ -305,6 +305,8 @@ class LanceStore:
             if recall >= WANTED_RECALL or probes == partitions:
                 break
             probes = min(partitions, 2 * probes)
+        if recall < WANTED_RECALL:  # comparing everything is the better answer
+            probes = 0
         fields = asdict(Approximation(probes, partitions, rows, recall))
         write_json(
             self.folder / TUNING, {"format": "sightline.approximate", "version": 1, **fields}
@@ -341,6 +343,12 @@ def _arrow(rows: Rows, schema: Any) -> Any:
         **{name: pa.array(rows.fields[name], schema.field(name).type) for name in rows.fields},
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _not_indexed(table: Any) -> int:
+    """Rows that came after the approximate index, and are compared one by one."""
+    stats = [table.index_stats(index.name) for index in table.list_indices()]
+    return sum(int(found.num_unindexed_rows) for found in stats if found is not None)
 
 
 def _blocks(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -60,7 +60,8 @@ def measure_recall(
             shares.append(share_found(_others(found, name, k), _others(truth, name, k)))
             if progress is not None:
                 progress(len(shares), len(drawn))
-    approximate = store.info().approximation is not None
+    tuned = store.info().approximation
+    approximate = tuned is not None and tuned.probes > 0
     return Recall(k, len(shares), mean(shares), min(shares), approximate)
 
 

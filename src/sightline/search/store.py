@@ -45,7 +45,8 @@ class Approximation:
     """The approximate index of a store, as it was tuned."""
 
     probes: int
-    """Partitions that a search looks into."""
+    """Partitions that a search looks into; 0 where no number of them found enough, and every
+    vector is compared after all."""
     partitions: int
     rows: int
     """Rows when it was tuned."""
@@ -91,7 +92,10 @@ class VectorStore(Protocol):
         ...
 
     def upsert(self, rows: Rows) -> None:
-        """Add rows; those whose id is there already are replaced, in one commit each."""
+        """Add rows of different ids; those whose id is there already are replaced.
+
+        Without rows nothing happens but the check that the store can be written.
+        """
         ...
 
     def update(self, ids: Sequence[str], values: Mapping[str, Any]) -> int:

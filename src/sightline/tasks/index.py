@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 COMMIT_ROWS, COMMIT_SECONDS = 10_000, 30.0
 """A commit waits for so many pictures, or so long: each one is a version that later costs reads."""
 _PRESENT = Compare("missing", "=", False)
+_NOTHING = Rows([], np.empty((0, 0), np.float32), {})
 
 
 class Found(NamedTuple):
@@ -217,6 +218,7 @@ class Index:
             DataError: a folder that does not exist or holds no picture.
             DamagedStoreError: the index has to be repaired first.
         """
+        self.store.upsert(_NOTHING)  # a damaged index is refused before anything is embedded
         given, folders = pictures_of(images)
         known = self._known()
         report = Added()

@@ -120,7 +120,7 @@ class Picture:
         }
 
 
-class Found(NamedTuple):
+class Given(NamedTuple):
     """What was given to be indexed."""
 
     pictures: Iterator[Picture]
@@ -128,7 +128,7 @@ class Found(NamedTuple):
     """Folders that were walked: what the index knows below them and was not found has vanished."""
 
 
-def pictures_of(images: Any) -> Found:
+def pictures_of(images: Any) -> Given:
     """Pictures of a folder, of files, addresses or anything else that can be read.
 
     Raises:
@@ -142,7 +142,7 @@ def pictures_of(images: Any) -> Found:
             sources += _walked(Path(folders[-1]))
         else:
             sources.append(source)
-    return Found((Picture(source, place) for place, source in enumerate(sources)), folders)
+    return Given((Picture(source, place) for place, source in enumerate(sources)), folders)
 
 
 def picture_id(name: str) -> str:
