@@ -110,6 +110,17 @@ def test_an_unsealed_version_whose_rows_are_gone_is_not_trusted(folder: Path) ->
     assert contents(LanceStore.open(folder)) == expected(OLD)
 
 
+@pytest.mark.parametrize("text", ["", "garbage", '{"version":1}', '{"version":99}'])
+def test_lances_own_hint_may_say_anything(folder: Path, text: str) -> None:
+    hint = folder / "vectors.lance" / "_versions" / "latest_version_hint.json"
+    assert hint.is_file()
+    hint.write_text(text)
+    opened = LanceStore.open(folder)
+    assert contents(opened) == expected(OLD, NEW)
+    opened.upsert(rows(3, seed=2, first=50))
+    assert LanceStore.open(folder).count() == 33
+
+
 def test_several_broken_versions_are_stepped_over(folder: Path) -> None:
     LanceStore.open(folder).upsert(rows(5, seed=2, first=50))
     for manifest in manifests(folder)[:2]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sightline.core import lazy
 from sightline.core.errors import MissingDependencyError, StoreError
-from sightline.search import lance
+from sightline.search import approximate, lance
 from sightline.search.conditions import Among, Both, Compare, Condition, Like, Not
 from sightline.search.lance import LanceStore
 from sightline.search.pairs import near_pairs
@@ -158,9 +158,9 @@ def test_an_approximate_index_is_built_tuned_and_measured(
     late = rows(100, seed=2, first=1000)
     made.upsert(late)
     assert made.search(late.vectors[3], 1)[0].id == late.ids[3]
-    assert lance._not_indexed(made._table) == 100
+    assert approximate.rows_outside(made._table) == 100
     made.tidy()
-    assert lance._not_indexed(made._table) == 0 and made.info().approximation == tuned
+    assert approximate.rows_outside(made._table) == 0 and made.info().approximation == tuned
     assert made.search(late.vectors[3], 1)[0].id == late.ids[3]
     (tmp_path / "approximate.json").write_text("{")
     assert made.info().approximation is None
@@ -171,7 +171,7 @@ def test_where_no_number_of_partitions_is_enough_everything_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lance, "APPROXIMATE_FROM", 100)
-    monkeypatch.setattr(lance, "WANTED_RECALL", 2.0)
+    monkeypatch.setattr(approximate, "WANTED_RECALL", 2.0)
     made = store(tmp_path, rows(300))
     made.tidy()
     tuned = made.info().approximation

@@ -14,7 +14,8 @@ from sightline.cli.output import Call
 from sightline.cli.progress import Meter
 
 if TYPE_CHECKING:
-    from sightline.tasks.index import Added, Index
+    from sightline.tasks.index import Index
+    from sightline.tasks.index_answers import Added
 
 
 @click.command()

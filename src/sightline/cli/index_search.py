@@ -15,7 +15,8 @@ from sightline.cli.progress import Meter
 from sightline.cli.thumbnails import show_thumbnail
 
 if TYPE_CHECKING:
-    from sightline.tasks.index import Alike, Found, Index
+    from sightline.tasks.index import Index
+    from sightline.tasks.index_answers import Alike, Found
 
 SHOWN = 20
 

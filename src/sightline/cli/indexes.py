@@ -12,7 +12,8 @@ from sightline.cli.loading import load_model
 
 if TYPE_CHECKING:
     from sightline.cli.output import Call
-    from sightline.tasks.index import Found, Index
+    from sightline.tasks.index import Index
+    from sightline.tasks.index_answers import Found
 
 F = TypeVar("F", bound=Callable[..., Any])
 

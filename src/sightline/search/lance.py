@@ -12,12 +12,11 @@ search looks into as many of them as it takes to find 95 % of the true neighbour
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sightline.core.errors import DamagedStoreError, StoreError
-from sightline.core.files import write_json
+from sightline.search.approximate import REFINE, build, read_tuning, rows_outside
 from sightline.search.conditions import Among, Condition
+from sightline.search.lance_rows import arrow_of, schema_of, told_about, vectors_of
 from sightline.search.lance_sql import sql
 from sightline.search.locks import writing
 from sightline.search.manifests import TABLE, drop_seals, manifests, seal
@@ -37,12 +37,9 @@ from sightline.search.opening import (
     open_newest,
     store_exists,
     told,
-    vectors_of,
 )
-from sightline.search.recall import share_found
 from sightline.search.store import (
     APPROXIMATE_FROM,
-    Approximation,
     Fields,
     Match,
     Progress,
@@ -55,16 +52,10 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-ABOUT = b"sightline"
-"""Key in the schema's metadata."""
-TUNING = "approximate.json"
 MANY_FRAGMENTS, MANY_VERSIONS = 8, 50
 """Tables of more are joined; fewer cost a search less than joining them would."""
 KEPT = timedelta(minutes=10)
 """How long an old version stays for those who read it; the one before the newest always stays."""
-WANTED_RECALL, SAMPLE, NEAREST = 0.95, 64, 10
-_REFINE = 3
-"""Times k rows of the approximate index are compared again by their full vectors."""
 
 
 class LanceStore:
@@ -73,11 +64,12 @@ class LanceStore:
     def __init__(self, folder: Path, opened: Opened) -> None:
         self.folder = folder
         self._table, self._damage, self._view = opened
-        about = json.loads((self._table.schema.metadata or {}).get(ABOUT, b"null"))
-        if not isinstance(about, dict) or not {"fields", "about"} <= set(about):
+        if self._view is not None:
+            self._drop_view = weakref.finalize(self, shutil.rmtree, self._view, True)
+        told = told_about(self._table.schema)
+        if told is None:
             raise StoreError(f"{folder}: this table was not written by Sightline")
-        self._fields: Fields = about["fields"]
-        self._about: Mapping[str, Any] = about["about"]
+        self._fields, self._about = told
         self._dim = int(self._table.schema.field("vector").type.list_size)
         self._synced: set[Path] = set()
         self._ids: set[str] = set()
@@ -103,7 +95,7 @@ class LanceStore:
             folder.mkdir(parents=True, exist_ok=True)
             with writing(folder):
                 if not store_exists(folder):
-                    schema = _schema(dim, fields, about)
+                    schema = schema_of(dim, fields, about)
                     database.connect(str(folder)).create_table(TABLE, schema=schema)
                     seal(folder, set())
         return cls.open(folder)
@@ -139,7 +131,7 @@ class LanceStore:
             known = self._known_ids(table)
             new = [place for place, name in enumerate(rows.ids) if name not in known]
             old = [place for place, name in enumerate(rows.ids) if name in known]
-            data = _arrow(rows, table.schema)
+            data = arrow_of(rows, table.schema)
             if new:
                 table.add(data if not old else data.take(new))
             if old:
@@ -168,10 +160,10 @@ class LanceStore:
         """Join small files, bring the approximate index up to date, drop old versions."""
         with self._commit() as table:
             rows = table.count_rows()
-            tuned = self._tuning()
+            tuned = read_tuning(self.folder)
             grown = tuned is None or rows >= 2 * tuned.rows
             fragments = table.stats()["fragment_stats"]["num_fragments"]
-            late = _not_indexed(table) > APPROXIMATE_FROM // 10
+            late = rows_outside(table) > APPROXIMATE_FROM // 10
             if fragments > MANY_FRAGMENTS or len(manifests(self.folder)) > MANY_VERSIONS or late:
                 _say(progress, f"joining {fragments:,} files")
                 newest = manifests(self.folder)[0].path.stat().st_mtime
@@ -180,7 +172,7 @@ class LanceStore:
                 table.optimize(cleanup_older_than=max(KEPT, age + timedelta(minutes=1)))
             if rows >= APPROXIMATE_FROM and grown:
                 _say(progress, f"building the approximate index of {rows:,} rows")
-                self._approximate(table, rows)
+                build(table, self.folder, self._nearest)
         drop_seals(self.folder)
 
     # Reading
@@ -190,9 +182,9 @@ class LanceStore:
         exact: bool = False,
     ) -> list[Match]:  # fmt: skip
         """The k rows with the largest cosine, best first; equal ones by id."""
-        tuning = None if exact else self._tuning()
+        tuning = None if exact else read_tuning(self.folder)
         probes = None if tuning is None else tuning.probes or None
-        return self._read(lambda: self._nearest(vector, k, where, probes))
+        return self._read(lambda: self._nearest(vector, k, probes, where))
 
     def scan(
         self, names: Iterable[str] = (), where: Condition | None = None, vectors: bool = False
@@ -221,7 +213,7 @@ class LanceStore:
             dim=self._dim,
             version=self._read(lambda: int(self._table.version)),
             bytes=sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()),
-            approximation=self._tuning(),
+            approximation=read_tuning(self.folder),
             damage=tuple(str(one) for one in self._damage),
         )
 
@@ -229,8 +221,7 @@ class LanceStore:
         """Let go of the table."""
         self._table = None
         if self._view is not None:
-            shutil.rmtree(self._view, ignore_errors=True)
-            self._view = None
+            self._drop_view()
 
     # Inside
 
@@ -265,9 +256,10 @@ class LanceStore:
         return self._ids
 
     def _nearest(
-        self, vector: NDArray[np.float32], k: int, where: Condition | None, probes: int | None
-    ) -> list[Match]:
-        names = [name for name, kind in self._fields.items()]
+        self, vector: NDArray[np.float32], k: int, probes: int | None,
+        where: Condition | None = None,
+    ) -> list[Match]:  # fmt: skip
+        names = list(self._fields)
         query = self._table.search(vector, vector_column_name="vector").distance_type("l2")
         query = query.select(["id", *names, "_distance"]).limit(k)
         if where is not None:
@@ -275,80 +267,13 @@ class LanceStore:
         if probes is None:
             query = query.bypass_vector_index()
         else:
-            query = query.nprobes(probes).refine_factor(_REFINE)
+            query = query.nprobes(probes).refine_factor(REFINE)
         found = [
             # Of unit vectors the squared distance is two less twice the cosine.
             Match(row["id"], 1 - row["_distance"] / 2, {name: row[name] for name in names})
             for row in query.to_arrow().to_pylist()
         ]
         return sorted(found, key=lambda match: (-match.score, match.id))
-
-    def _tuning(self) -> Approximation | None:
-        try:
-            fields = json.loads((self.folder / TUNING).read_bytes())
-            return Approximation(**{name: fields[name] for name in Approximation.__annotations__})
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or broken: compare all
-            return None
-
-    def _approximate(self, table: Any, rows: int) -> None:
-        """Build the index, and find how many partitions a search has to look into."""
-        from lancedb.index import IvfSq
-
-        partitions = max(1, round(rows**0.5))
-        table.create_index("vector", config=IvfSq(distance_type="l2", num_partitions=partitions))
-        queries = self._sample(table, rows)
-        truth = [self._nearest(query, NEAREST, None, None) for query in queries]
-        probes, recall = max(1, partitions // 64), 0.0
-        while True:
-            found = [self._nearest(query, NEAREST, None, probes) for query in queries]
-            recall = float(np.mean([share_found(*pair) for pair in zip(found, truth, strict=True)]))
-            if recall >= WANTED_RECALL or probes == partitions:
-                break
-            probes = min(partitions, 2 * probes)
-        if recall < WANTED_RECALL:  # comparing everything is the better answer
-            probes = 0
-        fields = asdict(Approximation(probes, partitions, rows, recall))
-        write_json(
-            self.folder / TUNING, {"format": "sightline.approximate", "version": 1, **fields}
-        )
-
-    def _sample(self, table: Any, rows: int) -> NDArray[np.float32]:
-        places = np.random.default_rng(0).choice(rows, min(SAMPLE, rows), replace=False)
-        found = table.take_offsets(sorted(places.tolist())).select(["vector"]).to_arrow()
-        return vectors_of(found["vector"].combine_chunks())
-
-
-def _schema(dim: int, fields: Fields, about: Mapping[str, Any]) -> Any:
-    import pyarrow as pa
-
-    kinds = {"text": pa.string(), "whole": pa.int64(), "time": pa.int64(), "flag": pa.bool_(),
-             "raw": pa.binary()}  # fmt: skip
-    columns = [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
-        *(pa.field(name, kinds[kind]) for name, kind in fields.items()),
-    ]
-    text = json.dumps({"fields": dict(fields), "about": dict(about)})
-    return pa.schema(columns, metadata={ABOUT: text.encode()})
-
-
-def _arrow(rows: Rows, schema: Any) -> Any:
-    import pyarrow as pa
-
-    flat = pa.array(np.ascontiguousarray(rows.vectors, np.float32).ravel())
-    width = schema.field("vector").type.list_size
-    columns = {
-        "id": pa.array(rows.ids, pa.string()),
-        "vector": pa.FixedSizeListArray.from_arrays(flat, width),
-        **{name: pa.array(rows.fields[name], schema.field(name).type) for name in rows.fields},
-    }
-    return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _not_indexed(table: Any) -> int:
-    """Rows that came after the approximate index, and are compared one by one."""
-    stats = [table.index_stats(index.name) for index in table.list_indices()]
-    return sum(int(found.num_unindexed_rows) for found in stats if found is not None)
 
 
 def _blocks(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from sightline.core.errors import SightlineError, StoreError
 from sightline.core.lazy import require
+from sightline.search.lance_rows import vectors_of
 from sightline.search.manifests import (
     TABLE,
     Damage,
@@ -126,13 +127,6 @@ def check_rows(table: Any) -> None:
             raise ValueError("vectors that are not of length one")
     if None in seen or len(seen) != table.count_rows():
         raise ValueError("ids that are missing or there twice")
-
-
-def vectors_of(column: Any) -> np.ndarray:
-    """A column of vectors as float32[N, D]."""
-    width = column.type.list_size
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(-1, width)
 
 
 @contextmanager

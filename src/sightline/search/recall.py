@@ -57,7 +57,7 @@ def measure_recall(
         for name, vector in zip(rows.ids, rows.vectors, strict=True):
             found = store.search(vector, k + 1)
             truth = store.search(vector, k + 1, exact=True)
-            shares.append(share_found(_others(found, name, k), _others(truth, name, k)))
+            shares.append(share_found(others(found, name, k), others(truth, name, k)))
             if progress is not None:
                 progress(len(shares), len(drawn))
     tuned = store.info().approximation
@@ -76,5 +76,6 @@ def share_found(found: Sequence[Match], truth: Sequence[Match]) -> float:
     return min(1.0, sum(match.score >= least for match in found) / len(truth))
 
 
-def _others(matches: Sequence[Match], name: str, k: int) -> list[Match]:
+def others(matches: Sequence[Match], name: str, k: int) -> list[Match]:
+    """The first k matches without the row that was searched for, which is no find."""
     return [match for match in matches if match.id != name][:k]

@@ -70,8 +70,6 @@ def _set_aside(folder: Path, damage: list[Damage]) -> None:
         os.replace(one.manifest.path, away / one.manifest.path.name)
         # The number will be given again, to another manifest.
         (folder / SEALS / f"{one.manifest.version}.json").unlink(missing_ok=True)
-    for hint in versions.glob("*hint*"):  # a shortcut that may lead to what is gone
-        hint.unlink()
     for path in (away, versions, folder / SEALS, folder):
         if path.is_dir():
             sync(path)

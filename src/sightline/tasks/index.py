@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import base64
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,19 +24,12 @@ from sightline.search.conditions import Among, Compare, Condition, both, fields_
 from sightline.search.filters import parse_filter
 from sightline.search.lance import LanceStore
 from sightline.search.opening import store_exists
-from sightline.search.store import Rows, StoreInfo, VectorStore
-from sightline.tasks.batching import Failed, is_single
-from sightline.tasks.embed import embed_each
+from sightline.search.store import VectorStore
+from sightline.tasks.batching import is_single
 from sightline.tasks.embeddings import Embeddings, of_images
-from sightline.tasks.indexed import (
-    FIELDS,
-    SHOWN,
-    Picture,
-    Seen,
-    lies_below,
-    picture_id,
-    pictures_of,
-)
+from sightline.tasks.index_answers import Added, Alike, Found, IndexInfo
+from sightline.tasks.index_update import COMMIT_ROWS, COMMIT_SECONDS, Update
+from sightline.tasks.indexed import FIELDS, SHOWN, picture_id
 from sightline.tasks.retrieve import embed_queries
 
 if TYPE_CHECKING:
@@ -47,68 +38,7 @@ if TYPE_CHECKING:
     from sightline.tasks.embeddings import Kind
     from sightline.tasks.model import Model
 
-COMMIT_ROWS, COMMIT_SECONDS = 10_000, 30.0
-"""A commit waits for so many pictures, or so long: each one is a version that later costs reads."""
 _PRESENT = Compare("missing", "=", False)
-_NOTHING = Rows([], np.empty((0, 0), np.float32), {})
-
-
-class Found(NamedTuple):
-    """One answer of a search in an index."""
-
-    id: str
-    score: float
-    """Cosine with the query."""
-    path: str
-    """The picture's file, as the system spells it."""
-    fields: dict[str, Any]
-    """What the index knows about it: see `tasks.indexed.FIELDS`."""
-
-
-class Alike(NamedTuple):
-    """Two pictures of an index that are nearly the same."""
-
-    left: str
-    right: str
-    """Paths; the left one was added first."""
-    score: float
-
-
-@dataclass
-class Added:
-    """What `add` did."""
-
-    added: int = 0
-    changed: int = 0
-    """Known pictures whose file is another one now, embedded again."""
-    unchanged: int = 0
-    missing: int = 0
-    """Known pictures below the folders given whose file is gone; they were marked."""
-    failed: list[Failed] = field(default_factory=list)
-
-    @property
-    def pictures(self) -> int:
-        """Pictures that are in the index now, of those that were given."""
-        return self.added + self.changed + self.unchanged
-
-
-@dataclass(frozen=True)
-class IndexInfo:
-    """The state of an index."""
-
-    folder: str
-    pictures: int
-    """Those whose file was there when it was last looked for."""
-    missing: int
-    model: str
-    revision: str | None
-    preprocessing: str
-    """Digest of the picture preprocessing."""
-    store: StoreInfo
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return {**asdict(self), "store": asdict(self.store)}
 
 
 class Index:
@@ -218,27 +148,9 @@ class Index:
             DataError: a folder that does not exist or holds no picture.
             DamagedStoreError: the index has to be repaired first.
         """
-        self.store.upsert(_NOTHING)  # a damaged index is refused before anything is embedded
-        given, folders = pictures_of(images)
-        known = self._known()
-        report = Added()
-        fresh, again = self._sorted_out(given, known, report)
-        if not fresh and not report.unchanged and not self._below(folders, known):
-            raise DataError(f"{', '.join(folders) or 'nothing'}: no pictures to index")
-        self._refresh(again)
-        self._mark_missing(folders, known, report)
-        with _Writer(self.store, commit_rows, commit_seconds) as writer:
-            vectors = embed_each(self.model, fresh, batch_size, "collect") if fresh else iter(())
-            for place, (picture, vector) in enumerate(zip(fresh, vectors, strict=True), start=1):
-                if isinstance(vector, Failed):
-                    report.failed.append(vector)
-                else:
-                    writer.write(picture, vector.numpy())
-                    report.changed += picture.id in known
-                    report.added += picture.id not in known
-                if progress is not None:
-                    progress(place, len(fresh))
-        if fresh or again or report.missing:
+        update = Update(self.store, images)
+        report = update.run(lambda: self.model, batch_size, (commit_rows, commit_seconds), progress)
+        if update.wrote:
             self.store.tidy(note)
         return report
 
@@ -328,53 +240,6 @@ class Index:
 
     # Inside
 
-    def _known(self) -> dict[str, Seen]:
-        """What the index holds; a few hundred bytes a picture."""
-        names = ("bytes", "modified", "digest", "missing", "file")
-        known: dict[str, Seen] = {}
-        for rows in self.store.scan(names):
-            values = zip(*(rows.fields[name] for name in names), strict=True)
-            known.update(zip(rows.ids, (Seen(*row) for row in values), strict=True))
-        return known
-
-    def _sorted_out(
-        self, given: Iterator[Picture], known: dict[str, Seen], report: Added
-    ) -> tuple[list[Picture], list[Picture]]:
-        """Pictures to embed, and known ones of which only the time or the mark is out of date."""
-        fresh: dict[str, Picture] = {}
-        again: list[Picture] = []
-        for picture in given:
-            picture.look()
-            seen = known.get(picture.id)
-            if seen is None or not picture.is_as(seen):
-                fresh[picture.id] = picture
-                continue
-            report.unchanged += 1
-            if seen.missing or (picture.is_file and picture.modified != seen.modified):
-                again.append(picture)
-        return list(fresh.values()), again
-
-    def _refresh(self, pictures: Sequence[Picture]) -> None:
-        for start in range(0, len(pictures), 1000):
-            part = {picture.id: picture for picture in pictures[start : start + 1000]}
-            for rows in self.store.scan(FIELDS, Among("id", tuple(part)), vectors=True):
-                for row, name in enumerate(rows.ids):
-                    rows.fields["missing"][row] = False
-                    rows.fields["modified"][row] = part[name].modified
-                self.store.upsert(rows)
-
-    def _below(self, folders: Sequence[str], known: dict[str, Seen]) -> bool:
-        return any(lies_below(seen.file, folders) for seen in known.values())
-
-    def _mark_missing(self, folders: Sequence[str], known: dict[str, Seen], report: Added) -> None:
-        """Mark what lies below the folders and is gone."""
-        gone = [
-            name
-            for name, seen in known.items()
-            if not seen.missing and lies_below(seen.file, folders) and not os.path.exists(seen.file)
-        ]
-        report.missing = self.store.update(gone, {"missing": True}) if gone else 0
-
     def _condition(self, where: str | None) -> Condition | None:
         condition = parse_filter(where, self.store.fields) if where and where.strip() else None
         if condition is not None and "missing" in fields_of(condition):
@@ -411,40 +276,6 @@ class Index:
         if name.startswith("memory:"):
             return name.removeprefix("memory:")
         return picture_id(name if "://" in name else os.path.abspath(name))
-
-
-class _Writer:
-    """Rows on their way into the store, committed in large parts."""
-
-    def __init__(self, store: VectorStore, rows: int, seconds: float) -> None:
-        self.store, self.rows, self.seconds = store, rows, seconds
-        self.pictures: list[Picture] = []
-        self.vectors: list[NDArray[np.float32]] = []
-        self.last = time.monotonic()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        # What was embedded is not lost when a person stops the work.
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.commit()
-
-    def write(self, picture: Picture, vector: NDArray[np.float32]) -> None:
-        self.pictures.append(picture)
-        self.vectors.append(vector)
-        late = time.monotonic() - self.last >= self.seconds
-        if late or len(self.pictures) >= self.rows:
-            self.commit()
-
-    def commit(self) -> None:
-        """Bring what has come together to the disk."""
-        if self.pictures:
-            each = [picture.fields() for picture in self.pictures]
-            fields = {name: [row[name] for row in each] for name in FIELDS}
-            ids = [picture.id for picture in self.pictures]
-            self.store.upsert(Rows(ids, np.stack(self.vectors), fields))
-        self.pictures, self.vectors, self.last = [], [], time.monotonic()
 
 
 def _description(model: Model) -> tuple[int, Any, dict[str, Any]]:
