@@ -192,6 +192,17 @@ def test_recall_counts_equal_scores_as_found() -> None:
     assert share_found([], truth) == 0 and share_found([], []) == 1
 
 
+def test_finding_oneself_is_no_find(filled: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = filled.search
+
+    def only_itself(vector: Any, k: int, where: Any = None, exact: bool = False) -> list[Match]:
+        return search(vector, k, where, exact=True)[: k if exact else 1]
+
+    monkeypatch.setattr(filled, "search", only_itself)
+    found = measure_recall(filled, 10, k=4)
+    assert (found.mean, found.worst) == (0, 0)
+
+
 def test_recall_of_an_exact_store_is_one(filled: LanceStore, tmp_path: Path) -> None:
     found = measure_recall(filled, 20, k=5)
     assert (found.mean, found.worst, found.approximate, found.sampled) == (1, 1, False, 20)
