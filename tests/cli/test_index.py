@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable
 from io import BytesIO
@@ -118,6 +119,26 @@ def test_a_broken_index_is_read_one_step_back_and_repaired(
     after = run("index", "info", "--index", index, "--json")
     assert after.json["pictures"] == whole["pictures"] and "damaged" not in after.err
     assert "all is well" in run("index", "repair", "--index", index).out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names do not exist there")
+def test_a_name_that_is_not_utf8_is_shown_and_searched(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    plain = folder / "plain.png"
+    park.scene(0).image.save(plain)
+    odd = os.fsdecode(os.path.join(os.fsencode(folder), b"odd\xff\n.png"))
+    os.rename(plain, odd)
+    index = tmp_path / "index"
+    assert run("index", "add", folder, "--index", index, "--model", model).code == 0
+    sheet = tmp_path / "sheet.png"
+    done = run("index", "search", "a cat", "--index", index, "--sheet", sheet)
+    assert done.code == 0 and len(done.out.splitlines()) == 1 and sheet.is_file()
+    (hit,) = run("index", "search", "a cat", "--index", index, "--json").json["hits"]
+    assert hit["path"] == odd and os.path.exists(hit["path"])
+    assert run("index", "remove", hit["id"], "--index", index).code == 0
 
 
 @pytest.mark.parametrize(

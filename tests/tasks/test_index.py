@@ -251,12 +251,14 @@ def test_an_index_belongs_to_its_model(
         loads.append((name, revision))
         return colour_model("clip")
 
-    monkeypatch.setattr("sightline.tasks.model.load", load)
+    monkeypatch.setattr("sightline.tasks.index.load", load)
+    assert Index.open(tmp_path / "index", "colour").search("red", 1) and loads == [("colour", None)]
+    loads.clear()
     without = Index.open(tmp_path / "index")
     assert without.info().model == "colour-clip" and loads == []
     assert without.like(without.search("red", 1)[0].id, 1)
     assert without.search("blue", 1) and loads == [("colour-clip", "r1")]
-    monkeypatch.setattr("sightline.tasks.model.load", lambda name, revision=None: _turned())
+    monkeypatch.setattr("sightline.tasks.index.load", lambda name, revision=None: _turned())
     with pytest.raises(DataError, match="gives other vectors"):
         Index.open(tmp_path / "index").search("red")
 

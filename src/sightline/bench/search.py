@@ -4,8 +4,8 @@ The vectors are random directions, the worst case for an approximate index, or g
 centres. Every pass has a process and a folder of its own; rounds alternate (A-B-A-B):
 
     sightline   `LanceStore`: keys looked up, commits one at a time, synced, sealed, and tuned
-    lancedb     `table.add` of the same blocks, `optimize`, and an index of the same kind, which is
-                searched with as many probes as Sightline's tuning chose
+    lancedb     `table.add` of the same blocks, `optimize`, and the same index, which is searched
+                with as many probes as Sightline's tuning chose
 
 A build is the adding of all blocks; indexing is what follows. Searches are timed one at a time,
 exact, exact among a tenth of the rows, and approximate where there is an index. Recall is counted
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from sightline.bench.memory import in_a_process, peak_above
 from sightline.core.devices import available_cores
+from sightline.search.approximate import REFINE, config_of
 from sightline.search.conditions import Compare
 from sightline.search.lance import LanceStore
 from sightline.search.opening import lancedb
@@ -36,7 +37,6 @@ OURS, PEER = "sightline", "lancedb"
 BLOCK = 10_000
 """Rows of a commit."""
 _NEAREST = 10
-_REFINE = 3
 
 Progress = Callable[[int, int], None]
 Vectors = NDArray[np.float32]
@@ -223,12 +223,9 @@ class _Peer:
         self.table.add(pa.table(columns, schema=self.schema))
 
     def index(self, rows: int) -> None:
-        from lancedb.index import IvfSq
-
         self.table.optimize()
         if rows >= APPROXIMATE_FROM:
-            config = IvfSq(distance_type="l2", num_partitions=round(rows**0.5))
-            self.table.create_index("vector", config=config)
+            self.table.create_index("vector", config=config_of(rows))
 
     def search(self, vector: Vectors, kind: str) -> list[int]:
         query = self.table.search(vector).distance_type("l2").limit(_NEAREST)
@@ -236,7 +233,7 @@ class _Peer:
         if kind == "filtered":
             query = query.where("tenth = 3", prefilter=True)
         if kind == "approximate":
-            query = query.nprobes(self.probes).refine_factor(_REFINE)
+            query = query.nprobes(self.probes).refine_factor(REFINE)
         else:
             query = query.bypass_vector_index()
         return [int(row["id"]) for row in query.to_list()]

@@ -128,6 +128,6 @@ def _groups(pairs: Sequence[Alike]) -> list[list[str]]:
 def _write_sheet(path: Path, hits: Sequence[Found], title: str) -> None:
     from sightline.tasks.sheets import SheetItem, write_sheet
 
-    items = [SheetItem(hit.path, Path(hit.path).name, hit.score) for hit in hits]
+    items = [SheetItem(hit.path, hit.fields["name"], hit.score) for hit in hits]
     best = max(hit.score for hit in hits)
     write_sheet(path, items, title=title, score_range=(0.0, best if best > 0 else 1.0))

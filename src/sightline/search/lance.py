@@ -29,7 +29,7 @@ from sightline.search.conditions import Among, Condition
 from sightline.search.lance_rows import arrow_of, schema_of, told_about, vectors_of
 from sightline.search.lance_sql import sql
 from sightline.search.locks import writing
-from sightline.search.manifests import TABLE, drop_seals, manifests, seal
+from sightline.search.manifests import TABLE, drop_seals, is_sealed, manifests, seal
 from sightline.search.opening import (
     BLOCK,
     Opened,
@@ -235,9 +235,9 @@ class LanceStore:
             )
         with told(self.folder), writing(self.folder):
             self._table.checkout_latest()
-            before = self._table.version
             yield self._table
-            if self._table.version != before:
+            # Also where a killed process came no further than its commit.
+            if not is_sealed(self.folder, manifests(self.folder)[0]):
                 seal(self.folder, self._synced)
 
     def _read(self, ask: Callable[[], Answer]) -> Answer:

@@ -30,13 +30,13 @@ from sightline.tasks.embeddings import Embeddings, of_images
 from sightline.tasks.index_answers import Added, Alike, Found, IndexInfo
 from sightline.tasks.index_update import COMMIT_ROWS, COMMIT_SECONDS, Update
 from sightline.tasks.indexed import FIELDS, SHOWN, picture_id
+from sightline.tasks.model import Model, load
 from sightline.tasks.retrieve import embed_queries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sightline.tasks.embeddings import Kind
-    from sightline.tasks.model import Model
 
 _PRESENT = Compare("missing", "=", False)
 
@@ -53,13 +53,17 @@ class Index:
         self._model: Model | None = None
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], model: Model | None = None) -> Index:
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        model: Model | str | os.PathLike[str] | None = None,
+    ) -> Index:
         """The index in a folder; with a model, a new one where there is none.
 
         Args:
             folder: where it is, or shall be.
-            model: what embeds pictures and queries; by default the one that the index was made
-                with, loaded when it is first needed.
+            model: what embeds pictures and queries, loaded or by name; by default the one that the
+                index was made with, loaded when it is first needed.
 
         Raises:
             DataError: no index is there and no model is given, or it was made by another model.
@@ -67,6 +71,8 @@ class Index:
             MissingDependencyError: LanceDB is not installed.
         """
         where = Path(folder)
+        if isinstance(model, (str, os.PathLike)):
+            model = load(model)
         if store_exists(where):
             index = cls(where, LanceStore.open(where))
             if model is not None:
@@ -100,8 +106,6 @@ class Index:
             DataError: the model of that name gives other vectors than the index holds.
         """
         if self._model is None:
-            from sightline.tasks.model import load
-
             name, revision = self.model_name
             self.use(load(name, revision=revision))
         assert self._model is not None
