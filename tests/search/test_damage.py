@@ -142,6 +142,15 @@ def test_a_store_without_a_whole_version_says_so(folder: Path) -> None:
         repair(folder)
 
 
+def test_a_store_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    for name in ("_versions", "data", "_transactions"):
+        (tmp_path / "vectors.lance" / name).mkdir(parents=True)
+    (tmp_path / "vectors.lance" / "_transactions" / "0-half.txn").write_bytes(b"")
+    with pytest.raises(StoreError, match="there is no index in this folder"):
+        LanceStore.open(tmp_path)
+    assert contents(store(tmp_path, OLD)) == expected(OLD)
+
+
 def test_repair_needs_an_index(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no index in this folder"):
         repair(tmp_path)

@@ -115,6 +115,13 @@ def test_what_cannot_be_read_is_said_in_one_sentence(text: str, message: str) ->
         parsed(text)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=30), st.sampled_from("'\""))
+def test_any_text_can_be_asked_for_in_quotes(text: str, quote: str) -> None:
+    escaped = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
+    assert parsed(f"path={quote}{escaped}{quote}") == Compare("path", "=", text)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60) | st.text("widthpa=<>~()'\"\\ orandnt.1-*?,", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:

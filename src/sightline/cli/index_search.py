@@ -11,6 +11,7 @@ import click
 from sightline.cli.indexes import found_json, index_option, open_index, where_option, with_model
 from sightline.cli.options import shared_options
 from sightline.cli.output import Call, one_line
+from sightline.cli.pictures import write_hits
 from sightline.cli.progress import Meter
 from sightline.cli.thumbnails import show_thumbnail
 
@@ -68,7 +69,8 @@ def search(
         else:
             hits = _asked(with_model(call, index), text, image, k, where, exact)
     if sheet is not None and hits:
-        _write_sheet(sheet, hits, text or f"like {image or like}")
+        shown = [(hit.path, hit.fields["name"], hit.score) for hit in hits]
+        write_hits(sheet, shown, text or f"like {image or like}")
         call.note(f"wrote {sheet}")
     for hit in hits:
         call.line(f"{hit.score:.3f}\t{hit.id}\t{one_line(hit.path)}")
@@ -123,11 +125,3 @@ def _groups(pairs: Sequence[Alike]) -> list[list[str]]:
     left, right = [places[pair.left] for pair in pairs], [places[pair.right] for pair in pairs]
     sets.join(np.asarray(left, np.int64), np.asarray(right, np.int64))
     return [[paths[place] for place in group] for group in sets.groups()]
-
-
-def _write_sheet(path: Path, hits: Sequence[Found], title: str) -> None:
-    from sightline.tasks.sheets import SheetItem, write_sheet
-
-    items = [SheetItem(hit.path, hit.fields["name"], hit.score) for hit in hits]
-    best = max(hit.score for hit in hits)
-    write_sheet(path, items, title=title, score_range=(0.0, best if best > 0 else 1.0))

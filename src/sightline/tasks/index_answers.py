@@ -64,4 +64,4 @@ class IndexInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON."""
-        return {**asdict(self), "store": asdict(self.store)}
+        return asdict(self)
