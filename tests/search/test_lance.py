@@ -301,7 +301,7 @@ def test_a_foreign_table_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no index in this folder"):
         LanceStore.open(tmp_path)
     lancedb.connect(str(tmp_path)).create_table("vectors", [{"vector": [0.6, 0.8], "id": "a"}])
-    with pytest.raises(StoreError, match="was not written by Sightline"):
+    with pytest.raises(StoreError, match="not written by Sightline"):
         LanceStore.open(tmp_path)
 
 

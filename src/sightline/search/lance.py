@@ -68,7 +68,7 @@ class LanceStore:
             self._drop_view = weakref.finalize(self, shutil.rmtree, self._view, True)
         told = told_about(self._table.schema)
         if told is None:
-            raise StoreError(f"{folder}: this table was not written by Sightline")
+            raise StoreError(f"{folder}: this index was not written by Sightline")
         self._fields, self._about = told
         self._dim = int(self._table.schema.field("vector").type.list_size)
         self._synced: set[Path] = set()

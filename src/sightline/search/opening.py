@@ -16,7 +16,7 @@ import numpy as np
 
 from sightline.core.errors import SightlineError, StoreError
 from sightline.core.lazy import require
-from sightline.search.lance_rows import vectors_of
+from sightline.search.lance_rows import told_about, vectors_of
 from sightline.search.manifests import (
     TABLE,
     Damage,
@@ -113,14 +113,17 @@ def try_open(
 
 
 def check_rows(table: Any) -> None:
-    """Read every id and vector.
+    """Read every row.
 
     Raises:
-        ValueError: ids that are missing or doubled, or vectors that are not of length one.
+        ValueError: columns that are not ours, ids that are missing or doubled, or vectors that are
+            not of length one.
     """
+    told = told_about(table.schema)
+    if told is None or set(table.schema.names) != {"id", "vector", *told[0]}:
+        raise ValueError("it was not written by Sightline")
     seen: set[str] = set()
-    query = table.search().select(["id", "vector"]).limit(None)
-    for batch in query.to_batches(BLOCK):
+    for batch in table.search().limit(None).to_batches(BLOCK):
         seen.update(batch["id"].to_pylist())
         lengths = np.linalg.norm(vectors_of(batch["vector"]), axis=1)
         if not bool((np.abs(lengths - 1) < 1e-3).all()):  # NaN fails too
@@ -140,7 +143,9 @@ def told(folder: Path) -> Iterator[None]:
         yield
     except SightlineError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        if not _is_engines(error):
+            raise
         text = str(error).lower()
         full = getattr(error, "errno", None) in _FULL or any(part in text for part in _FULL_TEXTS)
         raise StoreError(
@@ -149,6 +154,13 @@ def told(folder: Path) -> Iterator[None]:
             if full
             else f"{folder}: the index cannot be read or written: {first_line(error)}"
         ) from error
+
+
+def _is_engines(error: Exception) -> bool:
+    """Whether an error comes from LanceDB or the system, and is no mistake of the program."""
+    # Arrow and Rust (which may panic over broken bytes) have kinds of their own.
+    own = type(error).__module__ != "builtins"
+    return own or isinstance(error, (OSError, RuntimeError, ValueError))
 
 
 def first_line(error: Exception) -> str:

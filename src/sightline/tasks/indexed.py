@@ -53,6 +53,12 @@ class Seen(NamedTuple):
 class Picture:
     """One picture on its way into an index; a `StoredPicture` that notes what it read."""
 
+    # A million of them are held at once.
+    __slots__ = (
+        *("bytes", "digest", "format", "height", "id", "is_file", "modified", "name", "source"),
+        "width",
+    )
+
     def __init__(self, source: Any, place: int) -> None:
         self.source = source
         self.is_file = isinstance(source, (str, os.PathLike)) and not is_address(source)
