@@ -48,9 +48,8 @@ def index(photos: Path, out: Path, started: int | None = None) -> None:
             made.add(photos / folder, batch_size=3, commit_rows=3)
 
 
-def forked(photos: Path, out: Path, die_after: float | None) -> tuple[bool, float]:
-    """Index in a child, killed so many seconds after it began to work; whether it was, and how
-    long it worked."""
+def started(photos: Path, out: Path) -> int:
+    """A child that indexes, once it has begun to work; its number."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -63,14 +62,23 @@ def forked(photos: Path, out: Path, die_after: float | None) -> tuple[bool, floa
     os.close(writing)
     os.read(reading, 1)
     os.close(reading)
-    begun = time.monotonic()
-    if die_after is not None:
-        time.sleep(die_after)
-        os.kill(child, signal.SIGKILL)
+    return child
+
+
+def ended(child: int) -> bool:
+    """Wait for a child; whether it was killed."""
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         raise SystemExit(f"indexing failed with {os.WEXITSTATUS(status)}")
-    return os.WIFSIGNALED(status), time.monotonic() - begun
+    return os.WIFSIGNALED(status)
+
+
+def killed_after(seconds: float, photos: Path, out: Path) -> bool:
+    """Index, and be killed unless it is done by then."""
+    child = started(photos, out)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return ended(child)
 
 
 def contents(out: Path) -> dict[str, object]:
@@ -95,16 +103,20 @@ def main(folder: Path, kills: int) -> None:
     dice = random.Random(7)
     photos = folder / "photos"
     draw(photos)
-    _, duration = forked(photos, folder / "whole", None)
-    killed = 0
-    outs = []
+    child = started(photos, folder / "whole")
+    begun = time.monotonic()
+    ended(child)
+    duration = time.monotonic() - begun
+    for child in [started(photos, folder / "two") for _ in range(2)]:
+        ended(child)
+    killed, outs = 0, [folder / "two"]
     for number in range(kills):
         # Several kills meet the same index before it may finish, as they would in life.
         out = folder / f"killed-{number // 5}"
-        killed += forked(photos, out, dice.uniform(0, duration / 4))[0]
+        killed += killed_after(dice.uniform(0, duration / 4), photos, out)
         outs.append(out)
-    for out in dict.fromkeys(outs):
-        forked(photos, out, None)
+    for out in dict.fromkeys(outs[1:]):
+        ended(started(photos, out))
     # Only now may this process import LanceDB: nothing is forked any more.
     report = {"killed": killed, "whole": contents(folder / "whole")}
     report["after"] = [contents(out) for out in dict.fromkeys(outs)]
