@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sightline.core.errors import MissingDependencyError, StoreError
 from sightline.search import approximate, lance
 from sightline.search.conditions import Among, Both, Compare, Condition, Like, Not
 from sightline.search.lance import LanceStore
+from sightline.search.manifests import manifests
 from sightline.search.pairs import near_pairs
 from sightline.search.recall import measure_recall, share_found
 from sightline.search.store import Match, Rows, VectorStore
@@ -124,19 +126,26 @@ def test_many_small_commits_are_joined_and_old_versions_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lance, "KEPT", lance.timedelta(0))
+    monkeypatch.setattr(lance, "MARGIN", lance.timedelta(seconds=0.5))
     parts = [rows(3, seed=n, first=3 * n) for n in range(12)]
     made = store(tmp_path, *parts)
-    before = len(list((tmp_path / "vectors.lance" / "_versions").glob("*.manifest")))
+    time.sleep(1.2)
+    made.update(["id00000"], {"missing": False})
+    newest = manifests(tmp_path)[0].version
     said: list[str] = []
     made.tidy(said.append)
-    assert said == ["joining 12 files"]
-    assert contents(made) == expected(*parts)
-    # A minute is left to what was newest, so that there is a state to step back to; the others
-    # are of this minute as well, and stay here.
+    assert said == ["joining 13 files"]
+    whole = contents(made)
+    assert set(whole) == set(expected(*parts))
     assert made._table.stats()["fragment_stats"]["num_fragments"] == 1
-    assert len(list((tmp_path / "seals").iterdir())) == before + 1
-    made.tidy(said.append)
-    assert len(said) == 1
+    # The state before is there to be stepped back to, and its seal; what was older is gone.
+    versions = {manifest.version for manifest in manifests(tmp_path)}
+    assert newest in versions and newest - 2 not in versions
+    assert {int(path.stem) for path in (tmp_path / "seals").iterdir()} <= versions
+    manifests(tmp_path)[0].path.write_bytes(b"")
+    back = LanceStore.open(tmp_path)
+    assert back.info().damage and contents(back) == whole
+    back.close()
 
 
 def test_an_approximate_index_is_built_tuned_and_measured(

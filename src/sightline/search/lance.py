@@ -54,8 +54,9 @@ Answer = TypeVar("Answer")
 
 MANY_FRAGMENTS, MANY_VERSIONS = 8, 50
 """Tables of more are joined; fewer cost a search less than joining them would."""
-KEPT = timedelta(minutes=10)
-"""How long an old version stays for those who read it; the one before the newest always stays."""
+KEPT, MARGIN = timedelta(minutes=10), timedelta(hours=1)
+"""How long an old version stays for those who read it; and how much is added to the age of the one
+that was newest, which must stay: Lance asks for the time only after it has joined the files."""
 
 
 class LanceStore:
@@ -169,7 +170,7 @@ class LanceStore:
                 newest = manifests(self.folder)[0].path.stat().st_mtime
                 age = timedelta(seconds=time.time() - newest)
                 # What is newest now is the state to step back to: it must not be dropped.
-                table.optimize(cleanup_older_than=max(KEPT, age + timedelta(minutes=1)))
+                table.optimize(cleanup_older_than=max(KEPT, age + MARGIN))
             if rows >= APPROXIMATE_FROM and grown:
                 _say(progress, f"building the approximate index of {rows:,} rows")
                 build(table, self.folder, self._nearest)
