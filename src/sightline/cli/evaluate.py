@@ -59,13 +59,13 @@ def zeroshot(
     """
     names = None if labels is None else word_list("--labels", labels)
     prompts = sentences("--templates", template, templates) or None
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.zeroshot import zeroshot as measure
 
     with Meter(call) as meter:
         result = measure(model, dataset, names, prompts, limit, batch, meter.update)
-    return _finished(call, result, out)
+    return finished(call, result, out)
 
 
 @click.command()
@@ -88,7 +88,7 @@ def classify(
     of a label that the model was not trained on count as wrong. Give --model: a ViT or a ResNet
     with a classification layer.
     """
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.closed_set import closed_set
 
@@ -102,7 +102,7 @@ def classify(
             f"{len(unknown)} label(s) of the data are none of the model's, and count as wrong: "
             + ", ".join(unknown[:5])
         )
-    return _finished(call, result, out)
+    return finished(call, result, out)
 
 
 @click.command()
@@ -123,7 +123,7 @@ def retrieval(
 
     The data needs captions: a text file beside each picture, or a column named caption.
     """
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.retrieval import retrieval as measure
 
@@ -131,16 +131,16 @@ def retrieval(
         result = measure(
             model, dataset, limit=limit, batch_size=batch, progress=meter.update
         )  # fmt: skip
-    return _finished(call, result, out)
+    return finished(call, result, out)
 
 
-def _open(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
+def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
     from sightline.data.formats import open_dataset
 
     return open_dataset(data, format_, split=split, images=images)
 
 
-def _finished(call: Call, result: Result, out: Path | None) -> int:
+def finished(call: Call, result: Result, out: Path | None) -> int:
     """Print and write a result; exit 1 where there is no score, 3 where pictures were missing."""
     for line in result.missing:
         name, _, reason = line.partition(": ")
