@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.loading import load_model
-from sightline.cli.options import F, batch_option, shared_options, template_options
+from sightline.cli.options import Decorator, F, batch_option, shared_options, template_options
 from sightline.cli.output import FAILED, Call
 from sightline.cli.progress import Meter
-from sightline.cli.words import sentences, word_list
+from sightline.cli.words import label_words, templates_of
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
@@ -34,9 +34,18 @@ def data_options(function: F) -> F:
     return function
 
 
+def label_option(function: F) -> F:
+    """--labels: what the labels of the data are called."""
+    option: Decorator[F] = click.option(
+        "--labels", metavar="A,B|@FILE",
+        help="Default: the labels of the data. A .json file maps each to a name or several.",
+    )  # fmt: skip
+    return option(function)
+
+
 @click.command()
 @data_options
-@click.option("--labels", metavar="A,B|@FILE", help="Default: the labels of the data.")
+@label_option
 @template_options
 @batch_option
 @shared_options()
@@ -57,8 +66,8 @@ def zeroshot(
 
     The data needs a label for each picture: a folder per class, or a column named label.
     """
-    names = None if labels is None else word_list("--labels", labels)
-    prompts = sentences("--templates", template, templates) or None
+    names = None if labels is None else label_words("--labels", labels)
+    prompts = templates_of(template, templates) or None
     dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.zeroshot import zeroshot as measure

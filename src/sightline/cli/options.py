@@ -57,7 +57,10 @@ def template_options(function: F) -> F:
         help="Sentence with {} for the label; several are averaged. Default: the model's own.",
     )  # fmt: skip
     file: Decorator[F] = click.option(
-        "--templates", "templates", metavar="@FILE", help="The same from a file, one a line."
+        "--templates",
+        "templates",
+        metavar="FILE",
+        help="The same from a file, one a line, # for comments; or general, drawn.",
     )
     return one(file(function))
 

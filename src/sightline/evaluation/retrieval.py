@@ -33,14 +33,8 @@ from sightline.evaluation.records import (
     select,
 )
 from sightline.evaluation.results import Metric, Result, Sample
-from sightline.metrics.intervals import RESAMPLES, bootstrap
-from sightline.metrics.retrieval import (
-    Ranking,
-    hit_at_k,
-    mean_reciprocal_rank,
-    median_rank,
-    rank_embeddings,
-)
+from sightline.metrics.intervals import RESAMPLES, bootstrap_counts, mean_of, median_of
+from sightline.metrics.retrieval import Ranking, rank_embeddings
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
@@ -193,32 +187,28 @@ def _metrics(
     for direction in DIRECTIONS:
         names += [f"{direction}/hit@{k}" for k in kept[direction]]
         names += [f"{direction}/{name}" for name in ("median_rank", "mrr", "map@r")]
-    # Row: direction, rank, precision at R; the group is the picture.
-    rows = torch.cat(
-        [
-            torch.stack([torch.full_like(f.ranks, d), f.ranks, f.precision_at_r], dim=1)
-            for d, f in enumerate((to_text, to_image))
-        ]
-    )
-    groups = torch.cat([torch.arange(len(to_text.ranks)), texts.owner])
+    # A picture is drawn with its captions: the queries of both directions in one row.
+    split = len(to_text.ranks)
+    groups = torch.cat([torch.arange(split), texts.owner])
+    parts = {"image_to_text": slice(split), "text_to_image": slice(split, None)}
 
     def all_numbers(drawn: Tensor) -> Tensor:
-        values = []
-        first_hits = []
-        for d, direction in enumerate(DIRECTIONS):
-            part = drawn[drawn[:, 0] == d]
-            ranks = part[:, 1]
-            first_hits.append(hit_at_k(ranks, 1))
-            values += [hit_at_k(ranks, k) for k in kept[direction]]
-            values += [median_rank(ranks), mean_reciprocal_rank(ranks), part[:, 2].mean().item()]
-        return torch.tensor([sum(first_hits) / 2, *values], dtype=torch.float64)
+        values: list[Tensor] = []
+        for direction in DIRECTIONS:
+            times, ranks = drawn[:, parts[direction]], found[direction].ranks
+            values += [mean_of(ranks <= k)(times) for k in kept[direction]]
+            values += [median_of(ranks)(times), mean_of(ranks.double().reciprocal())(times)]
+            values += [mean_of(found[direction].precision_at_r)(times)]
+        first_hits = [mean_of(found[d].ranks <= 1)(drawn[:, parts[d]]) for d in DIRECTIONS]
+        return torch.stack([sum(first_hits, torch.zeros(())) / 2, *values], dim=1)  # [R metrics]
 
-    low, high = bootstrap(rows, all_numbers, groups, resamples, seed=seed)
+    low, high = bootstrap_counts(all_numbers, len(groups), groups, resamples, seed=seed)
+    whole = all_numbers(torch.ones(1, len(groups), dtype=torch.float64))[0]
     counts = {"image_to_text": len(to_text.ranks), "text_to_image": len(to_image.ranks)}
     ends = zip(low.tolist(), high.tolist(), strict=True)
     return {
         name: Metric(value, interval, counts.get(name.split("/")[0], len(to_text.ranks)))
-        for name, value, interval in zip(names, all_numbers(rows).tolist(), ends, strict=True)
+        for name, value, interval in zip(names, whole.tolist(), ends, strict=True)
     }
 
 
