@@ -106,7 +106,7 @@ def _parts(signature: str) -> dict[str, str]:
 def _matched(first: Result, second: Result) -> dict[str, Pairs]:
     """The samples of both, by kind, in the order of their ids."""
     ours, theirs = _by_kind(first), _by_kind(second)
-    found = {}
+    found: dict[str, Pairs] = {}
     for kind, own in ours.items():
         other = theirs.get(kind, {})
         if own.keys() != other.keys():

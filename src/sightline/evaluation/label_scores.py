@@ -52,8 +52,8 @@ def label_metrics(
             found[f"top{k}"] = Metric(value, wilson(hits, count), count)
     recall = mean_of((predict(scored.scores) == targets).double(), targets)
     low, high = bootstrap_counts(recall, count, resamples=resamples, seed=seed)
-    value = recall(torch.ones(1, count).double())[0]
-    found["mean_per_class_recall"] = Metric(value.item(), (low.item(), high.item()), count)
+    whole = recall(torch.ones(1, count).double()).item()
+    found["mean_per_class_recall"] = Metric(whole, (low.item(), high.item()), count)
     if scored.probabilities is not None:
         confidence, best = scored.probabilities[scored.read].max(dim=1)
         right = (best == targets[scored.read]) & (ranks[scored.read] == 1)

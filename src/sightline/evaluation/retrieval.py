@@ -194,13 +194,15 @@ def _metrics(
 
     def all_numbers(drawn: Tensor) -> Tensor:
         values: list[Tensor] = []
+        first_hits: list[Tensor] = []
         for direction in DIRECTIONS:
             times, ranks = drawn[:, parts[direction]], found[direction].ranks
-            values += [mean_of(ranks <= k)(times) for k in kept[direction]]
-            values += [median_of(ranks)(times), mean_of(ranks.double().reciprocal())(times)]
-            values += [mean_of(found[direction].precision_at_r)(times)]
-        first_hits = [mean_of(found[d].ranks <= 1)(drawn[:, parts[d]]) for d in DIRECTIONS]
-        return torch.stack([sum(first_hits, torch.zeros(())) / 2, *values], dim=1)  # [R metrics]
+            hits = [(ranks <= k).double() for k in (1, *kept[direction])]
+            columns = [*hits, ranks.double().reciprocal(), found[direction].precision_at_r.double()]
+            first, *means = mean_of(torch.stack(columns, dim=1))(times).unbind(dim=1)
+            first_hits.append(first)
+            values += [*means[:-2], median_of(ranks)(times), *means[-2:]]
+        return torch.stack([(first_hits[0] + first_hits[1]) / 2, *values], dim=1)  # [R metrics]
 
     low, high = bootstrap_counts(all_numbers, len(groups), groups, resamples, seed=seed)
     whole = all_numbers(torch.ones(1, len(groups), dtype=torch.float64))[0]

@@ -185,15 +185,17 @@ def percentiles(drawn: Float[Tensor, "R ..."], level: float = 0.95) -> tuple[Ten
 
 
 def mean_of(
-    values: Float[Tensor, " N"], classes: Int[Tensor, " N"] | None = None
-) -> Callable[[Float[Tensor, "R N"]], Float[Tensor, " R"]]:
+    values: Float[Tensor, "N ..."], classes: Int[Tensor, " N"] | None = None
+) -> Callable[[Float[Tensor, "R N"]], Float[Tensor, "R ..."]]:
     """The mean for `bootstrap_counts`; with `classes`, the mean over classes of each one's mean.
 
-    A class that is not in a drawn set does not count there.
+    A class that is not in a drawn set does not count there. Without classes, values of several
+    columns have a mean each.
     """
     values = values.double()
     if classes is None:
-        return lambda counts: counts @ values / counts.sum(dim=1)
+        ones = (1,) * (values.ndim - 1)
+        return lambda counts: counts @ values / counts.sum(dim=1).view(-1, *ones)
     members = _numbered(classes)
     kinds = int(members.max()) + 1 if len(members) else 0
 

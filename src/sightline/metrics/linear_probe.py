@@ -90,7 +90,7 @@ def fit_linear_probe(
     fitted.requires_grad_()
     optimiser = torch.optim.LBFGS(
         [fitted], max_iter=MAX_ITERATIONS, max_eval=MAX_EVALUATIONS, history_size=10,
-        tolerance_grad=tolerance, tolerance_change=1e-14, line_search_fn="strong_wolfe",
+        tolerance_grad=tolerance, tolerance_change=1e-13, line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def closure() -> float:
