@@ -70,6 +70,27 @@ def test_eval_classify_measures_and_names_unknown_labels(
     )
 
 
+def test_eval_classify_maps_the_labels_of_the_data(
+    run: Run, classifier: Path, classes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "by-id"
+    for place, folder in enumerate(sorted(classes.iterdir())):
+        (data / f"n{place}").mkdir(parents=True)
+        for file in folder.iterdir():
+            (data / f"n{place}" / file.name).write_bytes(file.read_bytes())
+    names = {f"n{place}": folder.name for place, folder in enumerate(sorted(classes.iterdir()))}
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    arguments = ("eval", "classify", "--model", classifier, "--json", "--data")
+    mapped = run(*arguments, data, "--labels", f"@{tmp_path}/names.json").json
+    assert mapped["value"] == run(*arguments, classes).json["value"]
+    assert mapped["settings"]["unknown_labels"] == []
+    (tmp_path / "names.json").write_text('{"n0": ["a", "b"]}')
+    for labels in ("a,b", f"@{tmp_path}/names.json"):
+        answer = run(*arguments, data, "--labels", labels)
+        assert answer.code == 2
+        assert "a .json file of data labels with one name each" in " ".join(answer.err.split())
+
+
 def test_eval_zeroshot_leads_to_eval_classify(run: Run, classifier: Path, classes: Path) -> None:
     answer = run("eval", "zeroshot", "--data", classes, "--model", classifier)
     assert answer.code == 1 and "measure it with 'sightline eval classify'" in answer.err

@@ -30,7 +30,7 @@ def test_probes_print_and_write_results(
     way: str, run: Run, model: Path, split: Path, tmp_path: Path
 ) -> None:
     arguments = ["eval", way, "--data", split, "--model", model]
-    if way == "linear-probe":
+    if way == "linear-probe":  # three pictures of a class are too few to choose a penalty by some
         arguments += ["--penalty", 1]
     answer = run(*arguments, "--out", tmp_path / "r", "--json")
     document = answer.json

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.loading import load_model
-from sightline.cli.options import Decorator, F, batch_option, shared_options, template_options
+from sightline.cli.options import (
+    F,
+    batch_option,
+    label_option,
+    shared_options,
+    template_options,
+)
 from sightline.cli.output import FAILED, Call
 from sightline.cli.progress import Meter
-from sightline.cli.words import label_words, templates_of
+from sightline.cli.words import label_map, label_words, templates_of
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
@@ -32,15 +38,6 @@ def data_options(function: F) -> F:
     )):  # fmt: skip
         function = option(function)
     return function
-
-
-def label_option(function: F) -> F:
-    """--labels: what the labels of the data are called."""
-    option: Decorator[F] = click.option(
-        "--labels", metavar="A,B|@FILE",
-        help="Default: the labels of the data. A .json file maps each to a name or several.",
-    )  # fmt: skip
-    return option(function)
 
 
 @click.command()
@@ -79,6 +76,8 @@ def zeroshot(
 
 @click.command()
 @data_options
+@click.option("--labels", metavar="@FILE.json",
+              help="Maps each label of the data to the model's name of it.")  # fmt: skip
 @batch_option
 @shared_options()
 def classify(
@@ -89,6 +88,7 @@ def classify(
     images: str | None,
     limit: int | None,
     out: Path | None,
+    labels: str | None,
     batch: int,
 ) -> int:
     """Measure a classifier on the labels of its training: top-1, top-5 and accuracy per class.
@@ -97,14 +97,13 @@ def classify(
     of a label that the model was not trained on count as wrong. Give --model: a ViT or a ResNet
     with a classification layer.
     """
+    names = None if labels is None else label_map("--labels", labels)
     dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.closed_set import closed_set
 
     with Meter(call) as meter:
-        result = closed_set(
-            model, dataset, limit=limit, batch_size=batch, progress=meter.update
-        )  # fmt: skip
+        result = closed_set(model, dataset, names, limit, batch, meter.update)
     unknown = result.settings["unknown_labels"]
     if unknown:
         call.warn(

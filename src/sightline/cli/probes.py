@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.evaluate import data_options, finished, label_option, open_data
+from sightline.cli.evaluate import data_options, finished, open_data
 from sightline.cli.loading import load_model
-from sightline.cli.options import F, batch_option, shared_options, template_options
+from sightline.cli.options import (
+    F,
+    batch_option,
+    label_option,
+    shared_options,
+    template_options,
+)
 from sightline.cli.output import Call
 from sightline.cli.progress import Meter
 from sightline.cli.words import label_words, templates_of
@@ -75,6 +81,9 @@ def linear_probe(call: Call, pictures: Pictures, penalty: float | None) -> int:
     from sightline.evaluation.probe import linear_probe as measure
 
     result = _measured(call, pictures, partial(measure, penalty=penalty))
+    chosen, tried = result.settings["penalty"], len(result.settings["tried"])
+    if tried:
+        call.note(f"penalty {chosen:.3g}, the best of {tried} on held-out pictures")
     if not result.settings["converged"]:
         call.warn("the probe has not converged: its score may move with a larger --penalty")
     return finished(call, result, pictures.out)

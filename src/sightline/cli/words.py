@@ -48,6 +48,21 @@ def label_words(option: str, text: str) -> list[str] | dict[str, list[str]]:
     return {label: _names(option, name, label, found) for label, found in document.items()}
 
 
+def label_map(option: str, text: str) -> dict[str, str]:
+    """`@FILE.json`: each label of the data with one name.
+
+    Raises:
+        click.BadParameter: a file that cannot be read, or that holds something else.
+    """
+    names = label_words(option, text)
+    if isinstance(names, list) or any(len(own) != 1 for own in names.values()):
+        raise click.BadParameter(
+            f"{text!r} must be a .json file of data labels with one name each, such as "
+            '{"n02123045": "tabby"}', param_hint=option,
+        )  # fmt: skip
+    return {label: own[0] for label, own in names.items()}
+
+
 def templates_of(given: Sequence[str], source: str | None) -> list[str]:
     """Sentences given one by one, and those of `--templates`: a file, an ensemble, or a sentence.
 

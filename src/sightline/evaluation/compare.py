@@ -85,6 +85,8 @@ def require_comparable(results: Sequence[Result]) -> None:
         if result.signature == first:
             continue
         ours, theirs = _parts(first), _parts(result.signature)
+        if ours["task"] != theirs["task"]:
+            ours, theirs = ({"task": parts["task"]} for parts in (ours, theirs))
         different = "; ".join(
             f"{name} is {ours.get(name, 'not given')} in result 1 and "
             f"{theirs.get(name, 'not given')} in result {place}"

@@ -23,11 +23,18 @@ from sightline.evaluation.label_prompts import (
     Labels,
     class_embeddings,
     label_names,
-    label_templates,
+    own_templates,
 )
 from sightline.evaluation.label_scores import cosines
 from sightline.evaluation.probe import Outcome, probe_result, probe_scores
-from sightline.evaluation.probe_data import Embedded, ProbeData, drawn_shots, embed_parts, joined
+from sightline.evaluation.probe_data import (
+    Embedded,
+    Known,
+    ProbeData,
+    drawn_shots,
+    embed_parts,
+    joined,
+)
 from sightline.evaluation.records import Progress
 from sightline.evaluation.results import Metric, Result, Sample
 from sightline.metrics.classification import target_ranks
@@ -84,20 +91,17 @@ def few_shot(
     learned = joined(seen.train, seen.validation)
     metrics: dict[str, Metric] = {}
     samples: list[Sample] = []
-    pictures = {}
     for count in shots:
-        ranks = []
-        for draw in range(draws):
-            taken = drawn_shots(learned, count, draw)
-            pictures[str(count)] = len(taken.records)
-            probe = fit_linear_probe(taken.embeddings, taken.targets, len(seen.labels), penalty)
-            ranks.append(target_ranks(probe_scores(seen, probe), seen.targets))
-        every = torch.stack(ranks)  # [draws N]
-        right = (every == 1).double()
+        drawn = (drawn_shots(learned, count, draw) for draw in range(draws))
+        ranks = torch.stack([_ranks(seen, taken, penalty) for taken in drawn])  # [draws N]
+        right = (ranks == 1).double()
         shares = right.mean(dim=1)
-        name = f"{count}-shot"
-        metrics[f"{name}/top1"] = Metric(shares.mean().item(), student(shares), len(data.test))
-        samples += _samples(data, seen, name, every.mean(dim=0), right.mean(dim=0))
+        low, high = (
+            torch.tensor(student(shares), dtype=torch.float64).clamp(0, 1).tolist()
+        )  # a share cannot leave 0 .. 1
+        metrics[f"{count}-shot/top1"] = Metric(shares.mean().item(), (low, high), len(data.test))
+        samples += _samples(data, seen, f"{count}-shot", ranks.mean(dim=0), right.mean(dim=0))
+    pictures = {str(n): len(drawn_shots(learned, n, 0).records) for n in shots}
     prompts, found = _zero_shot(model, data, seen, labels, templates)
     outcome = Outcome(
         task="few-shot",
@@ -113,6 +117,12 @@ def few_shot(
         templates=prompts,
     )  # fmt: skip
     return probe_result(model, data, seen, outcome, started)
+
+
+def _ranks(seen: Embedded, taken: Known, penalty: float) -> Float[Tensor, " N"]:
+    """Of the true labels of the test pictures, by a probe of these pictures."""
+    probe = fit_linear_probe(taken.embeddings, taken.targets, len(seen.labels), penalty)
+    return target_ranks(probe_scores(seen, probe), seen.targets)
 
 
 def _samples(
@@ -147,7 +157,7 @@ def _zero_shot(
 ) -> tuple[tuple[str, ...], dict[str, Metric]]:
     """Templates and top-1 by names alone; nothing of a model without texts."""
     names = label_names(Dataset((*data.learned, *data.test), data.name), labels)
-    prompts = label_templates(model, templates)
+    prompts = own_templates(model, templates)
     try:
         classes = class_embeddings(model, list(names.values()), prompts)
     except UnsupportedTaskError:

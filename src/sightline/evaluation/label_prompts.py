@@ -54,7 +54,7 @@ def label_names(dataset: DatasetLike, labels: Labels | None) -> dict[str, Names]
     return names
 
 
-def label_templates(model: Model, templates: Sequence[str] | None) -> list[str]:
+def own_templates(model: Model, templates: Sequence[str] | None) -> list[str]:
     """The templates; None is the model's own.
 
     Raises:

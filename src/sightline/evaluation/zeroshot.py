@@ -26,8 +26,8 @@ from sightline.evaluation.label_prompts import (
     Names,
     class_embeddings,
     label_names,
-    label_templates,
     names_signature,
+    own_templates,
     templates_signature,
 )
 from sightline.evaluation.label_scores import (
@@ -92,7 +92,7 @@ def zeroshot(
     started = time.monotonic()
     _refuse_classifier(model)
     names = label_names(dataset, labels)
-    prompts = label_templates(model, templates)
+    prompts = own_templates(model, templates)
     records, excluded, partial = select(dataset, limit, seed, lambda r: r.label is not None)
     places = {label: place for place, label in enumerate(names)}
     targets = torch.tensor([places[str(r.label)] for r in records], dtype=torch.long)
