@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from sightline.core.errors import ConfigError, DataError, UnsupportedTaskError
@@ -14,6 +16,7 @@ from sightline.evaluation.few_shot import few_shot
 from sightline.evaluation.probe import knn, linear_probe
 from sightline.evaluation.probe_data import drawn_shots, embed_parts, probe_data
 from sightline.evaluation.results import read_result
+from sightline.metrics.linear_probe import Tried, sweep_penalty
 from tests.evaluation.fakes import FakeModel, plane
 
 NAMES = ["car", "cat", "dog", "fish", "house", "tree"]
@@ -183,6 +186,14 @@ def test_own_splits_are_used_and_val_learns_too() -> None:
     assert linear_probe(circle(), data).settings["train"] == 60
 
 
+def test_what_only_val_shows_is_learned_in_the_end(way: str) -> None:
+    """Penalties are chosen before, by a probe that never saw the class."""
+    data = Dataset([r for r in records(8, 3, 8) if r.label != "tree" or r.split != "train"])
+    result = WAYS[way](circle(), probe_data(data))
+    assert result.settings["unknown_labels"] == []
+    assert sum(sample.score for sample in result.samples if sample.target == ("tree",)) >= 2
+
+
 def test_val_is_scored_where_there_is_no_test() -> None:
     data = probe_data(Dataset([r for r in records(8, 3, 2) if r.split != "test"]))
     assert (len(data.validation), len(data.test), data.how) == (0, 12, "train>val")
@@ -242,15 +253,29 @@ def test_messages_say_what_to_do() -> None:
 # The linear probe
 
 
-def test_the_penalty_is_chosen_without_the_test_pictures() -> None:
-    data = probe_data(records(12, 6, 4))
-    chosen = linear_probe(circle(spread=3), data).settings
-    other = data._replace(test=tuple(replace(r, label="cat") for r in data.test))
-    assert chosen["penalty"] == linear_probe(circle(spread=3), other).settings["penalty"]
-    assert [t["penalty"] for t in chosen["tried"]] == sorted(t["penalty"] for t in chosen["tried"])
-    best = max(t["accuracy"] for t in chosen["tried"])
-    at = {t["penalty"]: t["accuracy"] for t in chosen["tried"]}
-    assert at[chosen["penalty"]] == best
+@pytest.mark.parametrize(("validation", "fitted", "judged"), [(4, 72, 24), (0, 58, 14)])
+def test_the_penalty_is_chosen_without_the_test_pictures(
+    validation: int, fitted: int, judged: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the split val, or by a fifth of the pictures to learn from, and the best of all tried."""
+    data = probe_data(records(12, 6, validation))
+    model = circle(spread=2)
+    learned = {tuple(model.images[r.image.decode()]) for r in data.learned}  # type: ignore[union-attr]
+    seen: list[Tensor] = []
+
+    def spy(*given: Any) -> tuple[float, tuple[Tried, ...]]:
+        seen.extend([given[0], given[2]])
+        return sweep_penalty(*given)
+
+    monkeypatch.setattr("sightline.evaluation.probe.sweep_penalty", spy)
+    chosen = linear_probe(model, data).settings
+    assert [len(part) for part in seen] == [fitted, judged]
+    rows = torch.cat(seen).tolist()
+    assert {tuple(torch.tensor(v).tolist()) for v in learned} == {tuple(row) for row in rows}
+    penalties = [attempt["penalty"] for attempt in chosen["tried"]]
+    accuracies = dict(zip(penalties, (a["accuracy"] for a in chosen["tried"]), strict=True))
+    assert penalties == sorted(penalties)
+    assert accuracies[chosen["penalty"]] == max(accuracies.values())
 
 
 def test_a_given_penalty_is_used_and_signed() -> None:

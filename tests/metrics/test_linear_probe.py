@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch import Tensor
 
 from sightline.core.errors import ConfigError, InputError
@@ -131,7 +132,7 @@ def test_the_search_walks_from_two_decades_to_an_eighth() -> None:
     steps = {round(e) for e in exponents}
     assert set(range(-48, 49, 16)) <= steps
     assert len(tried) <= 7 + 4 * 2
-    assert best == max(tried, key=lambda attempt: (attempt.accuracy, attempt.penalty)).penalty
+    assert best == max(tried, key=lambda attempt: (attempt.accuracy, -attempt.loss)).penalty
     place = round(math.log10(best) * 8)
     assert {p for p in (place - 1, place + 1) if -48 <= p <= 48} <= steps
 
@@ -151,12 +152,16 @@ def test_the_search_finds_what_a_full_grid_finds() -> None:
     assert 1e-6 < best < 1e6
 
 
-def test_of_equally_good_penalties_the_largest_is_taken() -> None:
+def test_of_equally_accurate_penalties_the_smallest_loss_decides() -> None:
     features = torch.eye(2).repeat(10, 1)
     targets = torch.arange(20) % 2
     best, tried = sweep_penalty(features, targets, features, targets, classes=2)
     assert all(attempt.accuracy == 1 for attempt in tried)
-    assert best == 1e6
+    assert best == tried[0].penalty == 1e-6  # nothing is learned that does not hold
+    model = scikit(features, targets, 1e6)
+    expected = log_loss(targets.numpy(), model.predict_proba(features.double().numpy()))
+    assert tried[-1].loss == pytest.approx(math.log(2), rel=1e-4)
+    assert tried[0].loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_messages_say_what_to_do() -> None:

@@ -1,6 +1,7 @@
 """Task x data x metric: what a model scores on a data set, and pictures of its embeddings.
 
-`zeroshot` and `retrieval` take any object with the public embedding methods and any sequence of
-records, and return a `Result` with intervals, every sample and a signature. `figures` draws.
+`zeroshot`, `retrieval`, `probe` and `few_shot` take any object with the public embedding methods
+and records, and return a `Result` with intervals, every sample and a signature; `compare` tests
+whether two of them differ. `figures` draws.
 Knows no network, no training and no command line; the scores themselves are in `metrics`.
 """
