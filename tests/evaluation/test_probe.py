@@ -314,6 +314,26 @@ def test_few_shot_reports_the_mean_and_its_interval_over_draws() -> None:
     assert single is not None and math.isnan(single[0])
 
 
+def test_a_narrow_cone_learns_as_well_as_a_wide_one() -> None:
+    """All pictures are moved in one direction, fifty times as far as they lie apart.
+
+    With unequal classes, a penalty on such vectors leaves nothing but how frequent each one is.
+    """
+    rare = {f"train/car {number}.png" for number in range(8, 20)}
+    data = probe_data(Dataset([r for r in records(20, 6) if r.id not in rare]))
+    wide, narrow = circle(), circle()
+    narrow.images = {
+        name: torch.nn.functional.normalize(torch.tensor([x + 30, y + 40, 50.0]), dim=0).tolist()
+        for name, (x, y) in wide.images.items()
+    }
+    narrow.texts = {text: [*vector, 0.0] for text, vector in TEXTS.items()}
+    found = few_shot(narrow, data, shots=(1, 16))
+    expected = few_shot(wide, data, shots=(1, 16))
+    for name in ("1-shot/top1", "16-shot/top1"):
+        assert expected.metrics[name].value > 0.9
+        assert found.metrics[name].value == pytest.approx(expected.metrics[name].value, abs=0.05)
+
+
 def test_zero_shot_stands_beside_where_the_model_reads() -> None:
     data = probe_data(records())
     model = circle(spread=4)

@@ -2,9 +2,12 @@
 
 From one picture of each class nobody can choose a penalty, so it is fixed: the probe uses the
 labels of its pictures and no others. (Published tables often choose it on further labelled
-pictures.) Draws are nested: the pictures of 4 shots are among those of 8. Beside the probe stands
-the zero-shot accuracy of the same model on the same pictures, where it has texts; it is a mark to
-compare with, and no part of the signature.
+pictures.) So that one penalty means the same for every model, the pictures of a draw are centred
+and divided by one number, to unit variance a feature: some models put all pictures into a narrow
+cone, where a penalty on unit vectors would let them learn nothing. Draws are nested: the pictures
+of 4 shots are among those of 8. Beside the probe stands the zero-shot accuracy of the same model
+on the same pictures, where it has texts; it is a mark to compare with, and no part of the
+signature.
 """
 
 from __future__ import annotations
@@ -121,7 +124,13 @@ def few_shot(
 
 def _ranks(seen: Embedded, taken: Known, penalty: float) -> Float[Tensor, " N"]:
     """Of the true labels of the test pictures, by a probe of these pictures."""
-    probe = fit_linear_probe(taken.embeddings, taken.targets, len(seen.labels), penalty)
+    vectors = taken.embeddings.double()
+    centre = vectors.mean(dim=0)
+    spread = (vectors - centre).square().mean().sqrt().clamp_min(1e-6)
+    scaled = (vectors - centre) / spread
+    probe = fit_linear_probe(scaled, taken.targets, len(seen.labels), penalty)
+    weight = probe.weight / spread  # the same probe for vectors as they are
+    probe = probe._replace(weight=weight, bias=probe.bias - weight @ centre)
     return target_ranks(probe_scores(seen, probe), seen.targets)
 
 
