@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,19 @@ def test_eval_classify_maps_the_labels_of_the_data(
         answer = run(*arguments, data, "--labels", labels)
         assert answer.code == 2
         assert "a .json file of data labels with one name each" in " ".join(answer.err.split())
+
+
+def test_probes_take_models_that_read_no_words(
+    run: Run, classifier: Path, classes: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(classes, tmp_path / split)
+    arguments = ("--data", tmp_path, "--model", classifier, "--json")
+    near = run("eval", "knn", *arguments, "-k", 1).json
+    assert near["value"] == 1  # the same pictures: each is its own neighbour
+    few = run("eval", "few-shot", *arguments, "--shots", "1,2", "--draws", 2).json
+    assert set(few["metrics"]) == {"1-shot/top1", "2-shot/top1"}
+    assert few["prompt_templates"] == []
 
 
 def test_eval_zeroshot_leads_to_eval_classify(run: Run, classifier: Path, classes: Path) -> None:

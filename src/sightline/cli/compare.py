@@ -128,7 +128,11 @@ def _test_cells(test: PairedTest | None) -> list[str]:
     return [
         f"{test.difference:+.4f}",
         f"{test.low:+.4f} to {test.high:+.4f}",
-        f"{test.p_value:.4f}" + ("" if test.test == "McNemar exact" else " (sign flips)"),
-        f"{test.p_bootstrap:.4f}",
+        _p(test.p_value) + ("" if test.test == "McNemar exact" else " (sign flips)"),
+        _p(test.p_bootstrap),
         f"{test.first_better}:{test.second_better}, {test.equal} equal",
     ]
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"

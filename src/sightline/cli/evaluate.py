@@ -143,6 +143,7 @@ def retrieval(
 
 
 def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
+    """The records of --data; raises what `open_dataset` does."""
     from sightline.data.formats import open_dataset
 
     return open_dataset(data, format_, split=split, images=images)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sightline.evaluation.results import Result
 
 
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """The pictures of a probe, and where its result goes, as the command line says it."""
@@ -68,7 +71,7 @@ def picture_options(function: F) -> F:
 
 @click.command()
 @picture_options
-@click.option("--penalty", type=float, metavar="X",
+@click.option("--penalty", type=ABOVE_ZERO, metavar="X",
               help="On squared weights, 1 / C. Default: chosen on held-out ones.")  # fmt: skip
 @shared_options()
 def linear_probe(call: Call, pictures: Pictures, penalty: float | None) -> int:
@@ -115,7 +118,7 @@ def knn(call: Call, pictures: Pictures, k: int, temperature: float) -> int:
               help="Pictures of each class.")  # fmt: skip
 @click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="Times that other pictures are drawn.")  # fmt: skip
-@click.option("--penalty", type=float, default=1.0, show_default=True, metavar="X",
+@click.option("--penalty", type=ABOVE_ZERO, default=1.0, show_default=True, metavar="X",
               help="On squared weights, 1 / C.")  # fmt: skip
 @label_option
 @template_options

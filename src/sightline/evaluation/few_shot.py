@@ -13,7 +13,7 @@ signature.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from sightline.data.records import Dataset
 from sightline.evaluation.interfaces import EmbeddingModel
 from sightline.evaluation.label_prompts import (
     Labels,
+    Names,
     class_embeddings,
     label_names,
     own_templates,
@@ -80,7 +81,8 @@ def few_shot(
         progress: called with pictures embedded and their total.
 
     Raises:
-        DataError: no picture to learn from can be read, or they are of one class alone.
+        DataError: no picture to learn from can be read, they are of one class alone, or a label is
+            not among `labels`.
         ConfigError: shots that do not rise from 1, no draw, or a penalty that is not above 0.
         UnsupportedTaskError: the model sees no pictures.
     """
@@ -90,6 +92,8 @@ def few_shot(
             f"shots are {list(shots)} and draws {draws}: give rising numbers from 1, such as "
             "1, 2, 4, and at least one draw"
         )
+    names = label_names(Dataset((*data.learned, *data.test), data.name), labels)
+    prompts = own_templates(model, templates)
     seen = embed_parts(model, data, batch_size, progress)
     learned = joined(seen.train, seen.validation)
     metrics: dict[str, Metric] = {}
@@ -99,25 +103,24 @@ def few_shot(
         ranks = torch.stack([_ranks(seen, taken, penalty) for taken in drawn])  # [draws N]
         right = (ranks == 1).double()
         shares = right.mean(dim=1)
-        low, high = (
-            torch.tensor(student(shares), dtype=torch.float64).clamp(0, 1).tolist()
-        )  # a share cannot leave 0 .. 1
-        metrics[f"{count}-shot/top1"] = Metric(shares.mean().item(), (low, high), len(data.test))
+        ends = torch.tensor(student(shares), dtype=torch.float64).clamp(0, 1)  # of a share
+        interval = (ends[0].item(), ends[1].item())
+        metrics[f"{count}-shot/top1"] = Metric(shares.mean().item(), interval, len(data.test))
         samples += _samples(data, seen, f"{count}-shot", ranks.mean(dim=0), right.mean(dim=0))
     pictures = {str(n): len(drawn_shots(learned, n, 0).records) for n in shots}
-    prompts, found = _zero_shot(model, data, seen, labels, templates)
+    beside = _zero_shot(model, data, seen, names, prompts)
     outcome = Outcome(
         task="few-shot",
         variant="logistic regression",
         headline=f"{shots[-1]}-shot/top1",
-        metrics={**metrics, **found},
+        metrics={**metrics, **beside},
         samples=tuple(samples),
         invalid=int((seen.test.read & ~torch.isfinite(seen.test.embeddings).all(dim=1)).sum()),
         signature={
             "shots": ",".join(map(str, shots)), "draws": draws, "penalty": f"{penalty:g}",
         },
         settings={"draws": draws, "penalty": penalty, "pictures": pictures},
-        templates=prompts,
+        templates=tuple(prompts) if beside else (),
     )  # fmt: skip
     return probe_result(model, data, seen, outcome, started)
 
@@ -161,20 +164,18 @@ def _zero_shot(
     model: EmbeddingModel,
     data: ProbeData,
     seen: Embedded,
-    labels: Labels | None,
-    templates: Sequence[str] | None,
-) -> tuple[tuple[str, ...], dict[str, Metric]]:
-    """Templates and top-1 by names alone; nothing of a model without texts."""
-    names = label_names(Dataset((*data.learned, *data.test), data.name), labels)
-    prompts = own_templates(model, templates)
+    names: Mapping[str, Names],
+    prompts: Sequence[str],
+) -> dict[str, Metric]:
+    """Top-1 by names alone; nothing of a model without texts."""
     try:
         classes = class_embeddings(model, list(names.values()), prompts)
     except UnsupportedTaskError:
-        return (), {}
+        return {}
     places = {label: place for place, label in enumerate(names)}
     targets = torch.tensor([places[str(record.label)] for record in data.test])
     scores = torch.full((len(targets), len(names)), torch.nan)
     scores[seen.test.read] = cosines(seen.test.embeddings[seen.test.read], classes)
     hits = int((target_ranks(scores, targets) == 1).sum())
     metric = Metric(hits / len(targets), wilson(hits, len(targets)), len(targets))
-    return tuple(prompts), {"zeroshot/top1": metric}
+    return {"zeroshot/top1": metric}

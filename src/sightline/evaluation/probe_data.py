@@ -127,17 +127,17 @@ def embed_parts(
     Raises:
         DataError: no training picture can be read, or all are of one class.
     """
+    labels = sorted({str(record.label) for record in data.learned})
+    unknown = sorted({str(record.label) for record in data.test} - set(labels))
+    if len(labels) < 2:
+        raise DataError(f"{data.name}: the pictures to learn from are all {labels[0]!r}: a probe "
+                        "needs at least two classes")  # fmt: skip
     parts = (data.train, data.validation, data.test)
     total = sum(map(len, parts))
     seen: list[PictureEmbeddings] = []
     for part in parts:
         before = sum(len(pictures.read) for pictures in seen)
         seen.append(embed_pictures(model, part, batch_size, _shifted(progress, before, total)))
-    labels = sorted({str(record.label) for record in data.learned})
-    unknown = sorted({str(record.label) for record in data.test} - set(labels))
-    if len(labels) < 2:
-        raise DataError(f"{data.name}: the pictures to learn from are all {labels[0]!r}: a probe "
-                        "needs at least two classes")  # fmt: skip
     train, lost = _known(data.train, seen[0], labels)
     validation, also_lost = _known(data.validation, seen[1], labels)
     if len(train.records) == 0:
