@@ -100,6 +100,7 @@ def test_labels_have_one_name_or_several(
 
 @pytest.mark.parametrize(("content", "message"), [
     ("{", "is no JSON"),
+    ("[" * 100_000, "is no JSON"),
     ("{}", "must be a list of names, or an object of data labels"),
     ('[1, "a"]', "must be a list of names, or an object of data labels"),
     ('{"a": []}', "the label 'a' has \\[\\], not a name or a list of names"),

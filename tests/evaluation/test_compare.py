@@ -128,6 +128,44 @@ def test_kinds_of_samples_without_a_metric_have_their_own_row() -> None:
     assert test is not None and (test.difference, test.p_value) == (0.5, 0.5)
 
 
+def of_subsets(scores: dict[str, list[float]], **metrics: float) -> Result:
+    """Samples of several kinds, with the metrics that somebody made of them."""
+    samples = tuple(
+        Sample(f"{kind}/{n}", kind, ("a",), (), 1.0, score, group=f"{kind}/{n}")
+        for kind, own in scores.items()
+        for n, score in enumerate(own)
+    )
+    return Result(
+        task="pairs", variant="x", headline=next(iter(metrics)), n=len(samples), data="d",
+        signature="pairs|v:1", data_sha256="", samples=samples,
+        metrics={name: Metric(value) for name, value in metrics.items()},
+    )  # fmt: skip
+
+
+def test_means_over_kinds_over_all_and_of_none_are_told_apart() -> None:
+    right, wrong = {"a": [1, 1, 1, 0], "b": [1, 0]}, {"a": [1, 0, 0, 0], "b": [1, 1]}
+    macro, micro, other = ((0.625, 0.625), (4 / 6, 3 / 6), (0.9, 0.1))
+    for values, difference in ((macro, 0), (micro, 1 / 6), (other, None)):
+        results = [of_subsets(s, accuracy=v) for s, v in zip((right, wrong), values, strict=True)]  # type: ignore[arg-type]
+        rows = by_name(compare_metrics(results))
+        test = rows["accuracy"].tests[0]
+        assert (None if test is None else test.difference) == pytest.approx(difference)
+        assert list(rows) == ["accuracy", "a", "b"]
+        alone = rows["a"].tests[0]
+        assert alone is not None and (alone.difference, alone.first_better) == (0.5, 2)
+
+
+def test_a_metric_named_like_its_kind_is_tested_once() -> None:
+    """Such as a skew for each prompt: numbers, not right or wrong."""
+    results = [
+        of_subsets({"skew": own}, skew=sum(own) / 3) for own in ([0.5, 1.5, 1.0], [0.25] * 3)
+    ]
+    (row,) = compare_metrics(results)
+    test = row.tests[0]
+    assert row.metric == "skew" and test is not None
+    assert test.difference == pytest.approx(0.75) and test.test == "sign flips exact"
+
+
 def test_a_metric_that_one_result_lacks_is_listed(classified: list[Result]) -> None:
     metrics = {n: m for n, m in classified[1].metrics.items() if n != "top5"}
     row = by_name(compare_metrics([classified[0], replace(classified[1], metrics=metrics)]))["top5"]

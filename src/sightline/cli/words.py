@@ -36,7 +36,7 @@ def label_words(option: str, text: str) -> list[str] | dict[str, list[str]]:
     name = text.removeprefix("@")
     try:
         document = json.loads(_content(option, name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{name!r} is no JSON: {error}", param_hint=option) from None
     if isinstance(document, list) and document and all(isinstance(w, str) for w in document):
         return document

@@ -7,17 +7,31 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.core.errors import DataError
 from sightline.evaluation.results import Result, Sample
-from sightline.metrics.intervals import PairedTest, paired_test
+from sightline.metrics.intervals import PairedTest, mean_of, paired_test
 
 Pairs = Sequence[tuple[Sample, Sample]]
 """The same samples of two results."""
 _AMONG_THE_FIRST = re.compile(r"(?:top|hit@)(\d+)")
 _RIGHT = ("top1", "hit@1", "accuracy", "mean_per_class_recall")
 """Metrics that are means of what a sample says in `score`."""
+
+
+ClassOf = Callable[[str, Sample], Hashable]
+"""Kind and sample to the class whose mean it belongs to."""
+_ALIKE = 1e-6
+"""Between a mean of samples and the value of a metric; older results were rounded to float32."""
+
+
+class _Paired(NamedTuple):
+    first: Float[Tensor, " N"]
+    second: Float[Tensor, " N"]
+    groups: Int[Tensor, " N"]
+    classes: Int[Tensor, " N"] | None
 
 
 class Row(NamedTuple):
@@ -41,7 +55,7 @@ def compare(first: Result, second: Result, seed: int = 0) -> dict[str, PairedTes
     """
     require_comparable([first, second])
     return {
-        kind: _test({kind: pairs}, lambda sample: sample.score, None, seed)
+        kind: _test(_paired({kind: pairs}, lambda sample: sample.score, None), seed)
         for kind, pairs in _matched(first, second).items()
     }
 
@@ -50,8 +64,9 @@ def compare_metrics(results: Sequence[Result], seed: int = 0) -> list[Row]:
     """Every metric of all results, and the first result tested against each of the others.
 
     A metric is tested where the samples tell it: shares of samples among the first k, reciprocal
-    ranks, and means of these over classes or directions. Medians, calibration and mAP@R are only
-    listed. Kinds of samples that no metric is about have a row of their own, by their scores.
+    ranks, and means of these over classes or kinds of samples, as long as they come to the value of
+    the metric. Medians, calibration and mAP@R are only listed. Kinds of samples that no tested
+    metric is about alone have a row of their own, by their scores.
 
     Raises:
         DataError: fewer than two results, different signatures or different samples.
@@ -60,18 +75,21 @@ def compare_metrics(results: Sequence[Result], seed: int = 0) -> list[Row]:
         raise DataError(f"{len(results)} result(s): give at least two to compare")
     require_comparable(results)
     matched = [_matched(results[0], other) for other in results[1:]]
-    rows = []
-    for metric in dict.fromkeys(name for result in results for name in result.metrics):
-        tests = tuple(_metric_test(metric, pairs, seed) for pairs in matched)
-        values = tuple(
-            result.metrics[metric].value if metric in result.metrics else torch.nan
-            for result in results
-        )
-        rows.append(Row(metric, values, tests))
-    told = {k for r in rows if r.tests[0] is not None for k in _kinds(r.metric, matched[0])}
+    values = {
+        name: tuple(r.metrics[name].value if name in r.metrics else torch.nan for r in results)
+        for name in dict.fromkeys(name for result in results for name in result.metrics)
+    }
+    rows: list[Row] = []
+    told: set[str] = set()
+    for metric, known in values.items():
+        tests = _tests(metric, known, matched, seed)
+        kinds = _kinds(metric, matched[0])
+        if tests[0] is not None and len(kinds) == 1:
+            told.update(kinds)
+        rows.append(Row(metric, known, tests))
     for kind in (kind for kind in matched[0] if kind not in told):
-        tests = tuple(_metric_test(f"{kind}/accuracy", pairs, seed) for pairs in matched)
-        rows.append(Row(kind, tuple(_mean_score(result, kind) for result in results), tests))
+        known = tuple(_mean_score(result, kind) for result in results)
+        rows.append(Row(kind, known, _tests(kind, known, matched, seed)))
     return rows
 
 
@@ -124,23 +142,40 @@ def _by_kind(result: Result) -> dict[str, dict[tuple[str, str], Sample]]:
     return kinds
 
 
-def _metric_test(metric: str, matched: Mapping[str, Pairs], seed: int) -> PairedTest | None:
-    """None where the samples do not tell the metric."""
-    name = metric.rpartition("/")[2]
-    score, kinds = _score_of(name), _kinds(metric, matched)
+def _tests(
+    metric: str, values: Sequence[float], matched: Sequence[Mapping[str, Pairs]], seed: int
+) -> tuple[PairedTest | None, ...]:
+    return tuple(
+        _metric_test(metric, (values[0], other), pairs, seed)
+        for other, pairs in zip(values[1:], matched, strict=True)
+    )
+
+
+def _metric_test(
+    metric: str, values: tuple[float, float], matched: Mapping[str, Pairs], seed: int
+) -> PairedTest | None:
+    """None where the samples do not tell the metric, or not in a way that is known here."""
+    kinds, name = _kinds(metric, matched), metric.rpartition("/")[2]
+    score = _score_of("accuracy" if kinds == [metric] else name)
+    ways: list[ClassOf | None] = [lambda kind, sample: kind, None]  # mean over kinds, or over all
+    if name == "mean_per_class_recall":
+        ways = [lambda kind, sample: sample.target]
     if score is None or not kinds:
         return None
-    pairs = {kind: matched[kind] for kind in kinds}
-    if name == "mean_per_class_recall":
-        return _test(pairs, score, lambda kind, sample: sample.target, seed)
-    # A metric of several kinds is the mean over these, as hit@1 over both directions.
-    return _test(pairs, score, (lambda kind, sample: kind) if len(kinds) > 1 else None, seed)
+    for way in ways:
+        paired = _paired({kind: matched[kind] for kind in kinds}, score, way)
+        means = (mean_of(own, paired.classes)(torch.ones(1, len(own)).double()).item()
+                 for own in (paired.first, paired.second))  # fmt: skip
+        if all(abs(mean - value) <= _ALIKE for mean, value in zip(means, values, strict=True)):
+            return _test(paired, seed)
+    return None
 
 
 def _kinds(metric: str, matched: Mapping[str, Pairs]) -> list[str]:
-    """The kinds of sample that a metric is about: the one before the stroke, or all."""
+    """The kinds of sample that a metric is about: its own, the one before the stroke, or all."""
     kind = metric.rpartition("/")[0]
-    return [kind] if kind in matched else [] if kind else list(matched)
+    known = [name for name in (metric, kind) if name in matched]
+    return known[:1] if known else [] if kind else list(matched)
 
 
 def _score_of(name: str) -> Callable[[Sample], float] | None:
@@ -152,23 +187,20 @@ def _score_of(name: str) -> Callable[[Sample], float] | None:
     return (lambda sample: 1 / sample.rank) if name == "mrr" else None
 
 
-def _test(
-    matched: Mapping[str, Pairs],
-    score: Callable[[Sample], float],
-    class_of: Callable[[str, Sample], Hashable] | None,
-    seed: int,
-) -> PairedTest:
+def _paired(
+    matched: Mapping[str, Pairs], score: Callable[[Sample], float], class_of: ClassOf | None
+) -> _Paired:
     pairs = [(kind, *pair) for kind, own in matched.items() for pair in own]
-    classes = (
-        None if class_of is None else _numbers(class_of(kind, ours) for kind, ours, _ in pairs)
-    )
-    return paired_test(
+    return _Paired(
         torch.tensor([score(ours) for _, ours, _ in pairs], dtype=torch.float64),
         torch.tensor([score(theirs) for _, _, theirs in pairs], dtype=torch.float64),
         _numbers(ours.group for _, ours, _ in pairs),
-        seed=seed,
-        classes=classes,
+        None if class_of is None else _numbers(class_of(kind, ours) for kind, ours, _ in pairs),
     )
+
+
+def _test(paired: _Paired, seed: int) -> PairedTest:
+    return paired_test(*paired[:3], seed=seed, classes=paired.classes)
 
 
 def _numbers(values: Iterable[Hashable]) -> Tensor:
