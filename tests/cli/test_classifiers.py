@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,40 @@ def test_eval_classify_measures_and_names_unknown_labels(
     assert f"1 label(s) of the data are none of the model's, and count as wrong: {first}" in (
         answer.err
     )
+
+
+def test_eval_classify_maps_the_labels_of_the_data(
+    run: Run, classifier: Path, classes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "by-id"
+    for place, folder in enumerate(sorted(classes.iterdir())):
+        (data / f"n{place}").mkdir(parents=True)
+        for file in folder.iterdir():
+            (data / f"n{place}" / file.name).write_bytes(file.read_bytes())
+    names = {f"n{place}": folder.name for place, folder in enumerate(sorted(classes.iterdir()))}
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    arguments = ("eval", "classify", "--model", classifier, "--json", "--data")
+    mapped = run(*arguments, data, "--labels", f"@{tmp_path}/names.json").json
+    assert mapped["value"] == run(*arguments, classes).json["value"]
+    assert mapped["settings"]["unknown_labels"] == []
+    (tmp_path / "names.json").write_text('{"n0": ["a", "b"]}')
+    for labels in ("a,b", f"@{tmp_path}/names.json"):
+        answer = run(*arguments, data, "--labels", labels)
+        assert answer.code == 2
+        assert "a .json file of data labels with one name each" in " ".join(answer.err.split())
+
+
+def test_probes_take_models_that_read_no_words(
+    run: Run, classifier: Path, classes: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(classes, tmp_path / split)
+    arguments = ("--data", tmp_path, "--model", classifier, "--json")
+    near = run("eval", "knn", *arguments, "-k", 1).json
+    assert near["value"] == 1  # the same pictures: each is its own neighbour
+    few = run("eval", "few-shot", *arguments, "--shots", "1,2", "--draws", 2).json
+    assert set(few["metrics"]) == {"1-shot/top1", "2-shot/top1"}
+    assert few["prompt_templates"] == []
 
 
 def test_eval_zeroshot_leads_to_eval_classify(run: Run, classifier: Path, classes: Path) -> None:

@@ -219,8 +219,8 @@ def test_compare_two_results(run: Run, model: Path, classes: Path, tmp_path: Pat
     for name in ("a", "b"):
         run("eval", "zeroshot", "--data", classes, "--model", model, "--out", tmp_path / name)
     answer = run("compare", tmp_path / "a", tmp_path / "b", "--json")
-    assert answer.json["tests"]["zeroshot"]["difference"] == 0
-    assert "zeroshot\t+0.0000" in run("compare", tmp_path / "a", tmp_path / "b").out
+    assert answer.json["metrics"]["top1"]["tests"][0]["difference"] == 0
+    assert "\t+0.0000\t" in run("compare", tmp_path / "a", tmp_path / "b").out
     assert run("compare", tmp_path / "a", tmp_path / "gone").code == 1
 
 

@@ -151,7 +151,14 @@ def test_two_models_are_compared_on_the_same_samples() -> None:
 
 
 def test_results_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(DataError, match=r"not comparable: zeroshot.* against other"):
-        compare(result(), result(signature="other"))
+    with pytest.raises(DataError, match=r"not comparable: task is zeroshot in result 1 and other"):
+        compare(result(), result(signature="other|metric:top1|v:1"))
+    changed = result(signature="zeroshot|metric:top1|templates:2-ab|v:2")
+    with pytest.raises(
+        DataError,
+        match="not comparable: v is 1 in result 1 and 2 in result 2; "
+        "templates is not given in result 1 and 2-ab in result 2; evaluate all models",
+    ):
+        compare(result(), changed)
     with pytest.raises(DataError, match="different samples of zeroshot"):
         compare(result(), result(samples=(sample(9),)))

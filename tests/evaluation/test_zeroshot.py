@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from sightline.core.errors import ConfigError, DataError, UnsupportedTaskError
-from sightline.evaluation.zeroshot import class_embeddings, zeroshot
+from sightline.evaluation.label_prompts import class_embeddings
+from sightline.evaluation.results import short_hash
+from sightline.evaluation.zeroshot import zeroshot
 from tests.evaluation.fakes import FakeClassifier, FakeDataset, FakeModel, FakeRecord, plane
 
 NAMES = ["car", "cat", "dog", "fish", "house", "tree"]
@@ -234,3 +236,43 @@ def test_messages_say_what_to_do() -> None:
         zeroshot(circle(), data, templates=["a photo"])
     with pytest.raises(ConfigError, match="templates must be a list"):
         zeroshot(circle(), data, templates="a photo of a {}")
+
+
+def test_several_names_of_a_label_are_averaged_like_templates() -> None:
+    texts = {"a cat": plane(0), "a tabby": plane(90), "a dog": plane(100), "a hound": plane(200)}
+    model = FakeModel({"in between": plane(46), "far": plane(149)}, texts)
+    data = records(("in between", "n01"), ("far", "n02"))
+    names = {"n01": ["cat", "tabby"], "n02": ["dog", "hound"]}
+    result = zeroshot(model, data, names, ["a {}"])
+    assert result.value == 1  # 1 and 1 degree off; "tabby" alone is closer to "dog" than to "cat"
+    assert result.samples[0].ranking[0] == ("n01", pytest.approx(math.cos(math.radians(1))))
+    assert result.settings["labels"] == ["cat, tabby", "dog, hound"]
+    one = zeroshot(model, data, {"n01": "cat", "n02": ["dog"]}, ["a {}"])
+    assert one.signature != result.signature
+    assert (
+        one.signature == zeroshot(model, data, {"n01": ("cat",), "n02": "dog"}, ["a {}"]).signature
+    )
+
+
+def test_a_name_and_a_list_of_it_sign_alike_and_as_before() -> None:
+    """Results that were written before labels could have several names stay comparable."""
+    data = every_class()
+    found = zeroshot(circle(), data, {name: [name] for name in NAMES}).signature
+    assert found == zeroshot(circle(), data).signature
+    assert f"labels:6-{short_hash(sorted(NAMES))}|" in found
+
+
+def test_a_model_that_scores_labels_itself_takes_the_best_of_several_names() -> None:
+    model = FakeClassifier({b"a": {"x": 0.2, "xx": 0.6, "y": 0.5}, b"b": {"x": 0.9, "xx": 0.1}})
+    result = zeroshot(model, records(("a", "p"), ("b", "p")), {"p": ["x", "xx"], "q": "y"})
+    assert result.value == 0.5  # of the second picture "y" has no score: never in its favour
+    assert result.n_invalid == 1
+
+
+def test_names_are_checked() -> None:
+    data = records(("car", "car"), ("cat", "cat"))
+    with pytest.raises(ConfigError, match="two labels have the same name"):
+        zeroshot(circle(), data, {"car": ["car", "auto"], "cat": ["cat", "auto"]})
+    for none in ([], "", ["car", ""]):
+        with pytest.raises(ConfigError, match="the label 'car' has no name, or an empty one"):
+            zeroshot(circle(), data, {"car": none, "cat": "cat"})

@@ -9,7 +9,17 @@ import torch
 from scipy import stats
 
 from sightline.core.errors import InputError
-from sightline.metrics.intervals import bootstrap, paired_test, wilson
+from sightline.metrics.classification import mean_per_class_recall
+from sightline.metrics.intervals import (
+    bootstrap,
+    bootstrap_counts,
+    mean_of,
+    median_of,
+    paired_test,
+    percentiles,
+    wilson,
+)
+from sightline.metrics.paired import bootstrap_p, mcnemar, permutation_p
 from sightline.metrics.retrieval import median_rank
 
 
@@ -147,3 +157,123 @@ def test_paired_messages() -> None:
 def test_no_draw_is_no_interval() -> None:
     low, high = bootstrap(torch.rand(5), torch.mean, resamples=0)
     assert low.isnan() and high.isnan()
+
+
+def ranks_in_groups() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    ranks = torch.randint(1, 9, (60,), generator=generator).double()
+    ranks[ranks == 8] = math.inf
+    return ranks, torch.randint(25, (60,), generator=generator) * 3
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_sets_told_by_counts_are_the_sets_drawn_one_by_one(grouped: bool) -> None:
+    """Same seed, same draws, same interval as the loop; in the seed's own order."""
+    ranks, groups = ranks_in_groups()
+    chosen = groups if grouped else None
+
+    def one_by_one(rows: torch.Tensor) -> torch.Tensor:
+        hits = (rows <= 2).double().mean()
+        return torch.stack([hits, torch.tensor(median_rank(rows)), rows.reciprocal().mean()])
+
+    def at_once(counts: torch.Tensor) -> torch.Tensor:
+        numbers = (mean_of((ranks <= 2).double()), median_of(ranks), mean_of(ranks.reciprocal()))
+        return torch.stack([number(counts) for number in numbers], dim=1)
+
+    for seed in (0, 5):
+        expected = bootstrap(ranks, one_by_one, chosen, seed=seed)
+        found = bootstrap_counts(at_once, len(ranks), chosen, seed=seed)
+        torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-12, atol=0)
+    other = bootstrap_counts(at_once, len(ranks), chosen, seed=1)
+    assert not torch.equal(torch.stack(other), torch.stack(found))
+
+
+def test_blocks_of_sets_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks, groups = ranks_in_groups()
+    expected = bootstrap_counts(median_of(ranks), 60, groups)
+    monkeypatch.setattr("sightline.metrics.intervals._NUMBERS_AT_ONCE", 7 * 60)
+    assert torch.equal(torch.stack(bootstrap_counts(median_of(ranks), 60, groups)),
+                       torch.stack(expected))  # fmt: skip
+
+
+def test_mean_per_class_recall_told_by_counts_is_that_of_each_set() -> None:
+    generator = torch.Generator().manual_seed(8)
+    targets = torch.randint(12, (50,), generator=generator)  # small classes: some sets lack one
+    predicted = torch.where(torch.rand(50, generator=generator) < 0.6, targets, 0)
+
+    def one_by_one(rows: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(mean_per_class_recall(rows[:, 0], rows[:, 1], 12), dtype=torch.float64)
+
+    expected = bootstrap(torch.stack([targets, predicted], dim=1), one_by_one)
+    recall = mean_of((predicted == targets).double(), targets)
+    found = bootstrap_counts(recall, 50)
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-12, atol=0)
+    whole = recall(torch.ones(1, 50).double()).item()
+    assert whole == pytest.approx(mean_per_class_recall(targets, predicted, 12))
+
+
+def test_counts_of_nothing_and_of_no_draw_are_nan() -> None:
+    for count, resamples in ((0, 10), (5, 0)):
+        ends = bootstrap_counts(mean_of(torch.ones(count)), count, resamples=resamples)
+        assert all(end.isnan() for end in ends)
+    assert median_of(torch.zeros(0))(torch.zeros(2, 0)).isnan().all()
+    with pytest.raises(InputError, match="2 groups for 3 samples"):
+        bootstrap_counts(mean_of(torch.ones(3)), 3, torch.zeros(2).long())
+
+
+def test_percentiles_equal_numpys() -> None:
+    drawn = torch.randn(101, 3, generator=torch.Generator().manual_seed(9)).double()
+    expected = np.quantile(drawn.numpy(), [0.05, 0.95], axis=0)
+    assert torch.stack(percentiles(drawn, 0.9)).numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(0, 0), (0, 1), (3, 12), (12, 3), (8, 8), (400, 460), (0, 3000)]
+)
+def test_mcnemar_equals_scipys_binomial_test(first: int, second: int) -> None:
+    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_differences_need_no_draw() -> None:
+    differences = torch.tensor([0.25] * 90 + [-0.25] * 60 + [0.0] * 500).double()
+    p_value, how = permutation_p(differences)
+    assert how == "McNemar exact"
+    assert p_value == pytest.approx(stats.binomtest(60, 150).pvalue)
+    drawn, how = permutation_p(torch.cat([differences, torch.tensor([0.001]).double()]))
+    assert how == "sign flips drawn"
+    assert drawn == pytest.approx(p_value, abs=0.006)
+    assert permutation_p(torch.zeros(5)) == (1.0, "McNemar exact")
+    with pytest.raises(InputError, match="counts are -1 and 2: they cannot be negative"):
+        mcnemar(-1, 2)
+
+
+def test_bootstrap_p_counts_the_rarer_side_and_ties_for_both() -> None:
+    assert bootstrap_p(torch.tensor([1.0] * 97 + [-1.0] * 2)) == pytest.approx(2 * 3 / 100)
+    assert bootstrap_p(torch.tensor([1.0] * 90 + [0.0] * 9)) == pytest.approx(2 * 10 / 100)
+    assert bootstrap_p(torch.ones(99)) == pytest.approx(2 / 100)
+    assert bootstrap_p(torch.zeros(99)) == 1
+
+
+def test_p_values_of_equal_models_are_uniform() -> None:
+    """Two models right at random on 60 pictures: 5 % of the tests say p < 5 %, or fewer."""
+    generator = torch.Generator().manual_seed(10)
+    found = [
+        paired_test(*(torch.rand(2, 60, generator=generator) < 0.6).double(), resamples=400)
+        for _ in range(300)
+    ]
+    assert sum(test.p_value < 0.05 for test in found) <= 24
+    assert 3 <= sum(test.p_bootstrap < 0.05 for test in found) <= 33
+
+
+def test_classes_weigh_alike_in_a_paired_test() -> None:
+    first = torch.tensor([1.0] * 9 + [0.0])
+    second = torch.tensor([0.0] + [1.0] * 9)
+    classes = torch.tensor([0] * 9 + [1])
+    found = paired_test(first, second, classes=classes)
+    assert found.difference == pytest.approx((1 - 8 / 9 + 0 - 1) / 2)
+    assert paired_test(first, second).difference == 0
+    assert (found.first_better, found.second_better, found.equal) == (1, 1, 8)
+    # Sign flips of 1/9 and of 1: the four sums are 8/9 and 10/9 twice; both at least 8/9.
+    assert (found.p_value, found.test) == (1.0, "sign flips exact")
+    assert found.discordant == 2

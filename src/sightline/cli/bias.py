@@ -12,7 +12,7 @@ from sightline.cli.loading import load_model
 from sightline.cli.options import batch_option, shared_options, template_options
 from sightline.cli.output import Call
 from sightline.cli.progress import Meter
-from sightline.cli.words import sentences, word_list
+from sightline.cli.words import sentences, templates_of, word_list
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
@@ -70,7 +70,7 @@ def bias(
     told = groups_of(dataset, groups, by)
     names = _labels(labels, dataset)
     searches = sentences("--prompts", prompt, prompts)
-    sets = sentences("--templates", template, templates) or None
+    sets = templates_of(template, templates) or None
     lists = None if words is None else read_word_lists(words)
     model = load_model(call, "eval")
     from sightline.evaluation.bias import Questions

@@ -11,7 +11,7 @@ import click
 from sightline.cli.options import batch_option, shared_options, template_options
 from sightline.cli.output import Call
 from sightline.cli.pictures import answer_each, labels_json, labels_row
-from sightline.cli.words import sentences, word_list
+from sightline.cli.words import templates_of, word_list
 
 if TYPE_CHECKING:
     from sightline.cli.pictures import Source
@@ -47,7 +47,7 @@ def classify(
     if labels is None and not (call.model_name or os.environ.get("SIGHTLINE_MODEL")):
         raise click.UsageError("give --labels a,b, or --model NAME of a classifier")
     names = None if labels is None else word_list("--labels", labels)
-    prompts = sentences("--templates", template, templates) or None
+    prompts = templates_of(template, templates) or None
     asked: list[str] = list(names or ())
 
     def ask(model: Model, sources: list[Source]) -> Iterable[Any]:

@@ -1,12 +1,14 @@
-"""`sightline compare RUN_A RUN_B`: whether two evaluations differ by more than chance.
+"""`sightline compare RUN_A RUN_B ...`: whether evaluations differ by more than chance.
 
 `sightline compare --table NAME --out DIR`: systems side by side at equal budget.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +16,15 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import Call
 from sightline.cli.progress import Meter
 
+if TYPE_CHECKING:
+    from sightline.evaluation.compare import Row
+    from sightline.evaluation.results import Result
+    from sightline.metrics.intervals import PairedTest
+
 
 @click.command()
-@click.argument("first", metavar="RUN_A", type=click.Path(), required=False)
-@click.argument("second", metavar="RUN_B", type=click.Path(), required=False)
+@click.argument("runs", metavar="RUN_A RUN_B...", nargs=-1, type=click.Path())
+@click.option("--markdown", is_flag=True, help="The table as Markdown, for a report.")
 @click.option("--table", metavar="NAME", help="Train and score every system of a table instead.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Where the runs of a table are kept; a rerun goes on.")  # fmt: skip
@@ -29,27 +36,30 @@ from sightline.cli.progress import Meter
 @shared_options(model=False)
 def compare(
     call: Call,
-    first: str | None,
-    second: str | None,
+    runs: tuple[str, ...],
+    markdown: bool,
     table: str | None,
     out: Path | None,
     seeds: int,
     only: tuple[str, ...],
     steps: int | None,
 ) -> int:
-    """Compare two folders that `eval --out` wrote, sample by sample, or train a table of systems.
+    """Compare folders that `eval --out` wrote, sample by sample, or train a table of systems.
 
-    The difference is A minus B, with its 95 % interval and the p-value of a paired test. With
-    --table dual-encoders every system learns from the same drawn parks at equal budget, a few
-    minutes each, and one table tells their scores over several seeds.
+    One row a metric: the value of each run, A minus the other, the 95 % interval of the
+    difference, and two p-values. The first is exact where every sample is right or wrong
+    (McNemar), else of sign flips; the second is of the bootstrap. Only samples on which the two
+    runs differ say anything; their numbers stand in the last column. Runs of other data or
+    settings are refused. With --table dual-encoders every system learns from the same drawn parks
+    at equal budget, a few minutes each, and one table tells their scores over several seeds.
     """
     if table is not None:
-        if first is not None or out is None:
+        if runs or out is None:
             raise click.UsageError("--table takes --out DIR and no runs to compare")
         return _table(call, table, out, seeds, only, steps)
-    if first is None or second is None:
-        raise click.UsageError("give two folders that 'eval --out' wrote, or --table NAME")
-    return _pair(call, first, second)
+    if len(runs) < 2:
+        raise click.UsageError("give two or more folders that 'eval --out' wrote, or --table NAME")
+    return _compared(call, runs, markdown)
 
 
 def _table(
@@ -64,27 +74,65 @@ def _table(
     return 0
 
 
-def _pair(call: Call, first: str, second: str) -> int:
-    from sightline.evaluation.compare import compare as paired
+def _compared(call: Call, runs: Sequence[str], markdown: bool) -> int:
+    from sightline.evaluation.compare import compare_metrics
     from sightline.evaluation.results import read_result
 
-    results = [read_result(folder) for folder in (first, second)]
-    tests = paired(results[0], results[1])
-    names = [results[0].model or first, results[1].model or second]
-    call.note(f"A: {names[0]} ({results[0].value:.4f}); B: {names[1]} ({results[1].value:.4f})")
-    headers = ("what", "A - B", "95 % interval", "p")
-    call.table(
-        headers,
-        [
-            (kind, f"{t.difference:+.4f}", f"{t.low:+.4f} to {t.high:+.4f}", f"{t.p_value:.4f}")
-            for kind, t in tests.items()
-        ],
-    )
-    call.document(
-        {
-            "models": names,
-            "values": [result.value for result in results],
-            "tests": {kind: test._asdict() for kind, test in tests.items()},
-        }
-    )
+    results = [read_result(folder) for folder in runs]
+    rows = compare_metrics(results)
+    names = _names(runs, results)
+    headers = ("metric", *names, "difference", "95 % interval", "p", "p bootstrap", "better:worse")
+    cells = [line for row in rows for line in _lines(row)]
+    if markdown:
+        for line in (headers, ["---"] * len(headers), *cells):
+            call.line(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |")
+    else:
+        call.table(headers, cells)
+    if len(runs) > 2:
+        call.note(f"each difference is {names[0]} minus another; the p-values are of one test each")
+    call.document({
+        "models": names,
+        "runs": list(runs),
+        "signature": results[0].signature,
+        "values": [result.value for result in results],
+        "metrics": {
+            row.metric: {
+                "values": row.values,
+                "tests": [None if test is None else test._asdict() for test in row.tests],
+            }
+            for row in rows
+        },
+    })  # fmt: skip
     return 0
+
+
+def _names(runs: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """The models; the folders where two have the same."""
+    names = [result.model or run for run, result in zip(runs, results, strict=True)]
+    return names if len(set(names)) == len(names) else list(runs)
+
+
+def _lines(row: Row) -> Iterator[list[str]]:
+    """One line for each run that the first is compared with; only the first has the values."""
+    for place, test in enumerate(row.tests, start=1):
+        values = [f"{value:.4f}" if value == value else "-" for value in row.values]
+        shown = values if len(row.tests) == 1 else [
+            value if number in (0, place) else "" for number, value in enumerate(values)
+        ]  # fmt: skip
+        yield [row.metric, *shown, *_test_cells(test)]
+
+
+def _test_cells(test: PairedTest | None) -> list[str]:
+    if test is None:
+        return ["-"] * 5
+    return [
+        f"{test.difference:+.4f}",
+        f"{test.low:+.4f} to {test.high:+.4f}",
+        _p(test.p_value) + ("" if test.test == "McNemar exact" else " (sign flips)"),
+        _p(test.p_bootstrap),
+        f"{test.first_better}:{test.second_better}, {test.equal} equal",
+    ]
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"

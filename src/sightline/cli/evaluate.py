@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.cli.loading import load_model
-from sightline.cli.options import F, batch_option, shared_options, template_options
+from sightline.cli.options import (
+    F,
+    batch_option,
+    label_option,
+    shared_options,
+    template_options,
+)
 from sightline.cli.output import FAILED, Call
 from sightline.cli.progress import Meter
-from sightline.cli.words import sentences, word_list
+from sightline.cli.words import label_map, label_words, templates_of
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
@@ -45,7 +51,7 @@ def result_options(function: F) -> F:
 
 @click.command()
 @data_options
-@click.option("--labels", metavar="A,B|@FILE", help="Default: the labels of the data.")
+@label_option
 @template_options
 @batch_option
 @shared_options()
@@ -66,8 +72,8 @@ def zeroshot(
 
     The data needs a label for each picture: a folder per class, or a column named label.
     """
-    names = None if labels is None else word_list("--labels", labels)
-    prompts = sentences("--templates", template, templates) or None
+    names = None if labels is None else label_words("--labels", labels)
+    prompts = templates_of(template, templates) or None
     dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.zeroshot import zeroshot as measure
@@ -79,6 +85,8 @@ def zeroshot(
 
 @click.command()
 @data_options
+@click.option("--labels", metavar="@FILE.json",
+              help="Maps each label of the data to the model's name of it.")  # fmt: skip
 @batch_option
 @shared_options()
 def classify(
@@ -89,6 +97,7 @@ def classify(
     images: str | None,
     limit: int | None,
     out: Path | None,
+    labels: str | None,
     batch: int,
 ) -> int:
     """Measure a classifier on the labels of its training: top-1, top-5 and accuracy per class.
@@ -97,14 +106,13 @@ def classify(
     of a label that the model was not trained on count as wrong. Give --model: a ViT or a ResNet
     with a classification layer.
     """
+    names = None if labels is None else label_map("--labels", labels)
     dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.closed_set import closed_set
 
     with Meter(call) as meter:
-        result = closed_set(
-            model, dataset, limit=limit, batch_size=batch, progress=meter.update
-        )  # fmt: skip
+        result = closed_set(model, dataset, names, limit, batch, meter.update)
     unknown = result.settings["unknown_labels"]
     if unknown:
         call.warn(
@@ -144,6 +152,7 @@ def retrieval(
 
 
 def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
+    """The records of --data; raises what `open_dataset` does."""
     from sightline.data.formats import open_dataset
 
     return open_dataset(data, format_, split=split, images=images)

@@ -51,6 +51,16 @@ def batch_option(function: F) -> F:
     return option(function)
 
 
+def label_option(function: F) -> F:
+    """--labels: what the labels of the data are called."""
+    option: Decorator[F] = click.option(
+        "--labels",
+        metavar="A,B|@FILE",
+        help="Default: the labels of the data. A .json file maps each to a name or several.",
+    )
+    return option(function)
+
+
 def template_options(function: F) -> F:
     """--template and --templates: the sentences that a label is put into."""
     one: Decorator[F] = click.option(
@@ -58,7 +68,10 @@ def template_options(function: F) -> F:
         help="Sentence with {} for the label; several are averaged. Default: the model's own.",
     )  # fmt: skip
     file: Decorator[F] = click.option(
-        "--templates", "templates", metavar="@FILE", help="The same from a file, one a line."
+        "--templates",
+        "templates",
+        metavar="FILE",
+        help="The same from a file, one a line, # for comments; or general, drawn.",
     )
     return one(file(function))
 

@@ -55,6 +55,9 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("train:train", "Train a model by a recipe; a rerun goes on", TRAIN),
     "eval zeroshot": Entry("evaluate:zeroshot", "Measure classification by labels alone", TRAIN),
     "eval classify": Entry("evaluate:classify", "Measure a classifier on its own labels", TRAIN),
+    "eval linear-probe": Entry("probes:linear_probe", "Measure a line on frozen vectors", TRAIN),
+    "eval knn": Entry("probes:knn", "Measure the nearest labelled pictures", TRAIN),
+    "eval few-shot": Entry("probes:few_shot", "Measure a probe of few pictures a class", TRAIN),
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
     "eval compositionality": Entry(
         "compositionality:compositionality", "Measure whether word order and words count", TRAIN

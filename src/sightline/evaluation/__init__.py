@@ -1,7 +1,8 @@
 """Task x data x metric: what a model scores on a data set, and pictures of its embeddings.
 
-`zeroshot` and `retrieval` take any object with the public embedding methods and any sequence of
-records, and return a `Result` with intervals, every sample and a signature; `compositionality` and
-`bias` take contrasts and annotated groups. `figures` draws.
+`zeroshot`, `retrieval`, `probe` and `few_shot` take any object with the public embedding methods
+and records, and return a `Result` with intervals, every sample and a signature; `compositionality`
+and `bias` take contrasts and annotated groups. `compare` tests whether two results differ;
+`figures` draws.
 Knows no network, no training and no command line; the scores themselves are in `metrics`.
 """

@@ -33,6 +33,7 @@ from sightline.evaluation.bias_findings import (
 )
 from sightline.evaluation.bias_verdict import LEVEL, finding_sample, finding_tables, verdict
 from sightline.evaluation.interfaces import DatasetLike, EmbeddingModel, RecordLike
+from sightline.evaluation.label_prompts import class_embeddings, own_templates
 from sightline.evaluation.records import (
     Progress,
     data_sha256,
@@ -41,7 +42,6 @@ from sightline.evaluation.records import (
     embed_pictures,
 )
 from sightline.evaluation.results import Metric, Result
-from sightline.evaluation.zeroshot import class_embeddings, own_templates
 from sightline.metrics.bias import Target, holm
 from sightline.metrics.classification import UNDECIDED
 from sightline.metrics.group_gaps import SMALL

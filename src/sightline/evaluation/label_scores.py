@@ -15,8 +15,8 @@ from torch import Tensor
 from sightline.evaluation.interfaces import RecordLike
 from sightline.evaluation.results import Metric, Sample
 from sightline.metrics.calibration import expected_calibration_error
-from sightline.metrics.classification import mean_per_class_recall, predict, recall_per_class
-from sightline.metrics.intervals import bootstrap, wilson
+from sightline.metrics.classification import predict, recall_per_class
+from sightline.metrics.intervals import bootstrap_counts, mean_of, wilson
 from sightline.metrics.retrieval import worst_case_top
 
 
@@ -28,6 +28,11 @@ class LabelScores(NamedTuple):
     missing: tuple[str, ...]
     probabilities: Float[Tensor, "N C"] | None
     method: str
+
+
+def cosines(pictures: Float[Tensor, "N D"], classes: Float[Tensor, "C D"]) -> Float[Tensor, "N C"]:
+    """Products of unit vectors in float64, then rounded: equal class vectors tie exactly."""
+    return (pictures.double() @ classes.double().T).float()
 
 
 def label_metrics(
@@ -45,14 +50,10 @@ def label_metrics(
             hits = int((ranks <= k).sum())
             value = hits / count if count else torch.nan
             found[f"top{k}"] = Metric(value, wilson(hits, count), count)
-    predicted = predict(scored.scores)
-    rows = torch.stack([targets, predicted], dim=1)  # [N 2]
-
-    def balanced(drawn: Tensor) -> Tensor:
-        return torch.tensor(mean_per_class_recall(drawn[:, 0], drawn[:, 1], classes))
-
-    low, high = bootstrap(rows, balanced, resamples=resamples, seed=seed)
-    found["mean_per_class_recall"] = Metric(balanced(rows).item(), (low.item(), high.item()), count)
+    recall = mean_of((predict(scored.scores) == targets).double(), targets)
+    low, high = bootstrap_counts(recall, count, resamples=resamples, seed=seed)
+    whole = recall(torch.ones(1, count).double()).item()
+    found["mean_per_class_recall"] = Metric(whole, (low.item(), high.item()), count)
     if scored.probabilities is not None:
         confidence, best = scored.probabilities[scored.read].max(dim=1)
         right = (best == targets[scored.read]) & (ranks[scored.read] == 1)

@@ -33,14 +33,8 @@ from sightline.evaluation.records import (
     select,
 )
 from sightline.evaluation.results import Metric, Result, Sample
-from sightline.metrics.intervals import RESAMPLES, bootstrap
-from sightline.metrics.retrieval import (
-    Ranking,
-    hit_at_k,
-    mean_reciprocal_rank,
-    median_rank,
-    rank_embeddings,
-)
+from sightline.metrics.intervals import RESAMPLES, bootstrap_counts, mean_of, median_of
+from sightline.metrics.retrieval import Ranking, rank_embeddings
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
@@ -193,32 +187,30 @@ def _metrics(
     for direction in DIRECTIONS:
         names += [f"{direction}/hit@{k}" for k in kept[direction]]
         names += [f"{direction}/{name}" for name in ("median_rank", "mrr", "map@r")]
-    # Row: direction, rank, precision at R; the group is the picture.
-    rows = torch.cat(
-        [
-            torch.stack([torch.full_like(f.ranks, d), f.ranks, f.precision_at_r], dim=1)
-            for d, f in enumerate((to_text, to_image))
-        ]
-    )
-    groups = torch.cat([torch.arange(len(to_text.ranks)), texts.owner])
+    # A picture is drawn with its captions: the queries of both directions in one row.
+    split = len(to_text.ranks)
+    groups = torch.cat([torch.arange(split), texts.owner])
+    parts = {"image_to_text": slice(split), "text_to_image": slice(split, None)}
 
     def all_numbers(drawn: Tensor) -> Tensor:
-        values = []
-        first_hits = []
-        for d, direction in enumerate(DIRECTIONS):
-            part = drawn[drawn[:, 0] == d]
-            ranks = part[:, 1]
-            first_hits.append(hit_at_k(ranks, 1))
-            values += [hit_at_k(ranks, k) for k in kept[direction]]
-            values += [median_rank(ranks), mean_reciprocal_rank(ranks), part[:, 2].mean().item()]
-        return torch.tensor([sum(first_hits) / 2, *values], dtype=torch.float64)
+        values: list[Tensor] = []
+        first_hits: list[Tensor] = []
+        for direction in DIRECTIONS:
+            times, ranks = drawn[:, parts[direction]], found[direction].ranks
+            hits = [(ranks <= k).double() for k in (1, *kept[direction])]
+            columns = [*hits, ranks.double().reciprocal(), found[direction].precision_at_r.double()]
+            first, *means = mean_of(torch.stack(columns, dim=1))(times).unbind(dim=1)
+            first_hits.append(first)
+            values += [*means[:-2], median_of(ranks)(times), *means[-2:]]
+        return torch.stack([(first_hits[0] + first_hits[1]) / 2, *values], dim=1)  # [R metrics]
 
-    low, high = bootstrap(rows, all_numbers, groups, resamples, seed=seed)
+    low, high = bootstrap_counts(all_numbers, len(groups), groups, resamples, seed=seed)
+    whole = all_numbers(torch.ones(1, len(groups), dtype=torch.float64))[0]
     counts = {"image_to_text": len(to_text.ranks), "text_to_image": len(to_image.ranks)}
     ends = zip(low.tolist(), high.tolist(), strict=True)
     return {
         name: Metric(value, interval, counts.get(name.split("/")[0], len(to_text.ranks)))
-        for name, value, interval in zip(names, all_numbers(rows).tolist(), ends, strict=True)
+        for name, value, interval in zip(names, whole.tolist(), ends, strict=True)
     }
 
 

@@ -7,14 +7,12 @@ A class vector is the unit mean of its prompts' unit embeddings (Radford et al. 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 
-from sightline.core.errors import ConfigError, DataError, UnsupportedTaskError, nearest
+from sightline.core.errors import UnsupportedTaskError
 from sightline.evaluation import results
 from sightline.evaluation.interfaces import (
     ClassifyingModel,
@@ -23,9 +21,19 @@ from sightline.evaluation.interfaces import (
     Model,
     RecordLike,
 )
+from sightline.evaluation.label_prompts import (
+    Labels,
+    Names,
+    class_embeddings,
+    label_names,
+    names_signature,
+    own_templates,
+    templates_signature,
+)
 from sightline.evaluation.label_scores import (
     LabelScores,
     class_metrics,
+    cosines,
     label_metrics,
     label_samples,
 )
@@ -33,7 +41,6 @@ from sightline.evaluation.records import (
     UNREADABLE,
     Progress,
     data_sha256,
-    embed_captions,
     embed_pictures,
     select,
 )
@@ -45,13 +52,12 @@ from sightline.tasks.scores import among
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
-FALLBACK_TEMPLATE = "a photo of a {}."
 
 
 def zeroshot(
     model: Model,
     dataset: DatasetLike,
-    labels: Sequence[str] | Mapping[str, str] | None = None,
+    labels: Labels | None = None,
     templates: Sequence[str] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
@@ -68,7 +74,8 @@ def zeroshot(
         model: what `sightline.load` returns.
         dataset: records with a label each; others are counted as excluded.
         labels: names to choose from, or data label to the name that is put in the prompt (such as
-            WordNet ids to words); by default the labels that the data set has.
+            WordNet ids to words), or to several names that are averaged; by default the labels
+            that the data set has.
         templates: prompts with {} for the name, averaged; by default the model's own.
         limit: evaluate only a seeded sample of so many pictures; the result is marked partial.
         batch_size: pictures embedded at a time.
@@ -84,7 +91,7 @@ def zeroshot(
     """
     started = time.monotonic()
     _refuse_classifier(model)
-    names = _label_names(dataset, labels)
+    names = label_names(dataset, labels)
     prompts = own_templates(model, templates)
     records, excluded, partial = select(dataset, limit, seed, lambda r: r.label is not None)
     places = {label: place for place, label in enumerate(names)}
@@ -101,8 +108,7 @@ def zeroshot(
         n=len(records),
         signature=results.signature(
             "zeroshot", VERSION, metric="top1", method=scored.method, ties="worst",
-            templates=f"{len(prompts)}-{results.short_hash(prompts)}",
-            labels=f"{len(names)}-{results.short_hash(sorted(names.values()))}",
+            templates=templates_signature(prompts), labels=names_signature(names),
             n=len(records), data=digest[:12],
         ),
         data=dataset.name,
@@ -115,7 +121,8 @@ def zeroshot(
         model=getattr(model, "name", None),
         model_sha256=getattr(model, "sha256", None),
         prompt_templates=tuple(prompts),
-        settings={"limit": limit, "batch_size": batch_size, "labels": list(names.values())},
+        settings={"limit": limit, "batch_size": batch_size,
+                  "labels": [", ".join(own) for own in names.values()]},
         versions=results.versions(),
         seed=seed,
         seconds=time.monotonic() - started,
@@ -133,72 +140,10 @@ def _refuse_classifier(model: Model) -> None:
         )
 
 
-def class_embeddings(
-    model: EmbeddingModel, names: Sequence[str], templates: Sequence[str]
-) -> Float[Tensor, "C D"]:
-    """One unit vector a class: the mean over the prompts of their unit embeddings."""
-    texts = [template.replace("{}", name) for name in names for template in templates]
-    embedded = nn.functional.normalize(embed_captions(model, texts).double(), dim=1)  # [C*t D]
-    mean = embedded.view(len(names), len(templates), -1).mean(dim=1)  # [C D]
-    return nn.functional.normalize(mean, dim=1).float()
-
-
-def _label_names(
-    dataset: DatasetLike, labels: Sequence[str] | Mapping[str, str] | None
-) -> dict[str, str]:
-    """Data label to the name in the prompt, in the order of the columns."""
-    present = sorted({r.label for r in map(dataset.__getitem__, range(len(dataset))) if r.label})
-    if not present and len(dataset):
-        raise DataError(
-            f"no record of {dataset.name!r} has a label: zero-shot classification needs a folder "
-            "per class, or a column named label"
-        )
-    if labels is None:
-        names = {label: label for label in present}
-    elif isinstance(labels, Mapping):
-        names = dict(labels)
-    else:
-        names = {label: label for label in labels}
-        if len(names) != len(labels):
-            raise ConfigError("a label is given twice: every label may appear once")
-    if len(set(names.values())) != len(names):
-        raise ConfigError("two labels have the same name: the model could not tell them apart")
-    unknown = [label for label in present if label not in names]
-    if unknown:
-        close = nearest(unknown[0], names, count=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise DataError(
-            f"the data has the label {unknown[0]!r} (and {len(unknown) - 1} more), which is not "
-            f"among the {len(names)} labels given{hint}: add it, or leave labels out"
-        )
-    if len(names) < 2 and len(dataset):
-        raise ConfigError(
-            f"only one label, {next(iter(names))!r}: give at least two to choose from"
-        )
-    return names
-
-
-def own_templates(model: Model, templates: Sequence[str] | None) -> list[str]:
-    """The templates given, or the model's own.
-
-    Raises:
-        ConfigError: none, or one without {}.
-    """
-    system = getattr(model, "system", None)
-    own = getattr(system, "default_template", None) or FALLBACK_TEMPLATE
-    chosen = [own] if templates is None else list(templates)
-    if isinstance(templates, str) or not chosen:
-        raise ConfigError('templates must be a list such as ["a photo of a {}."]')
-    for template in chosen:
-        if "{}" not in template:
-            raise ConfigError(f"template {template!r} has no {{}} where the label goes")
-    return chosen
-
-
 def _score(
     model: Model,
     records: Sequence[RecordLike],
-    names: list[str],
+    names: Sequence[Names],
     templates: list[str],
     batch_size: int,
     progress: Progress | None,
@@ -216,8 +161,7 @@ def _score(
     if not pictures.read.any():
         scores = torch.full((len(records), len(names)), torch.nan)
     else:
-        # float64, then rounded: equal class vectors tie however the product is tiled.
-        scores = (pictures.embeddings.double() @ classes.double().T).float()
+        scores = cosines(pictures.embeddings, classes)
     probabilities = None
     if pictures.read.any() and hasattr(getattr(model, "network", None), "pair_scale"):
         probabilities = among(cast(Any, model), pictures.embeddings, classes)
@@ -227,20 +171,25 @@ def _score(
 def _scores_by_classify(
     model: ClassifyingModel,
     records: Sequence[RecordLike],
-    names: list[str],
+    names: Sequence[Names],
     templates: list[str],
     progress: Progress | None,
 ) -> LabelScores:
+    """Of several names of a label the best counts."""
+    words = [name for own in names for name in own]
     scores = torch.full((len(records), len(names)), torch.nan)
     missing = {}
     for row, record in enumerate(records):
         try:
-            answer = model.classify(record.image, names, templates=templates)
+            answer = model.classify(record.image, words, templates=templates)
         except UNREADABLE as error:
             missing[row] = f"{record.id}: {error}"
         else:
             by_name = {found.label: found.score for found in answer}
-            scores[row] = torch.tensor([by_name.get(name, torch.nan) for name in names])
+            each = torch.tensor([by_name.get(word, torch.nan) for word in words])
+            scores[row] = torch.stack(
+                [own.max() for own in each.split([len(own) for own in names])]
+            )
         if progress is not None:
             progress(row + 1, len(records))
     read = torch.tensor([row not in missing for row in range(len(records))], dtype=torch.bool)

@@ -97,15 +97,20 @@ def read_templates(source: str | Path) -> tuple[str, ...]:
         return ENSEMBLES[source]
     path = Path(source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError, ValueError) as error:
         known = ", ".join(ENSEMBLES)
         raise ConfigError(
             f"templates {str(source)[:80]!r}: neither an ensemble ({known}) nor a readable "
             f"UTF-8 file ({type(error).__name__})"
         ) from None
-    stripped = [line.strip() for line in lines]
-    templates = [line for line in stripped if line and not line.startswith("#")]
+    numbered = [(place, line.strip()) for place, line in enumerate(lines, start=1)]
+    templates = [(place, line) for place, line in numbered if line and not line.startswith("#")]
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise ConfigError(f"{path}: {len(templates)} templates; allowed are 1 to {MAX_TEMPLATES}")
-    return tuple(check_template(template) for template in templates)
+    for place, template in templates:
+        try:
+            check_template(template)
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {place}: {error}") from None
+    return tuple(template for _, template in templates)
