@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sightline.core import lazy
@@ -96,6 +96,7 @@ def conditions() -> st.SearchStrategy[Condition]:
 
 
 @settings(max_examples=150, deadline=None)
+@example(Like("path", "\\"))
 @given(conditions())
 def test_a_condition_means_what_python_says(filled: LanceStore, condition: Condition) -> None:
     every = expected(rows(40), rows(30, seed=1, first=40))

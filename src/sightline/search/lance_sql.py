@@ -49,4 +49,8 @@ def _pattern(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
+    # DataFusion turns patterns of plain letters into LIKE and forgets that a backslash means
+    # something there; one with a group it leaves alone.
+    if letter == "\\":
+        return r"(\\)"
     return re.escape(letter) if letter.isascii() else letter
