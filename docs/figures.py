@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
-from sightline.data.park import ParkScenes, scene
+from sightline.data.park import ParkScenes, scene, with_article
 from sightline.inputs.convolution import filter_picture
 from sightline.inputs.grey_levels import to_grey
 from sightline.inputs.named_masks import parse_filter
@@ -30,6 +30,7 @@ from sightline.tasks.feature_sheets import layer_sheet
 from sightline.tasks.features import find_features
 from sightline.tasks.model import load
 from sightline.tasks.network_layers import layer_names
+from sightline.tasks.overlay import heat_overlay
 
 BLUE, RED, GREEN, GREY, PALE = "#2d6ccd", "#d0402f", "#2f8f5b", "#8a8f98", "#e7e9ee"
 STYLE: Any = {
@@ -510,6 +511,36 @@ def features() -> Figure:
     return figure
 
 
+def explain() -> Figure:
+    """One scene explained by each method, by a trained network and by one drawn at random."""
+    model = load("park-siglip", dtype="float32")
+    drawn = load("park-siglip", dtype="float32")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in drawn.network.image.parameters():
+        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+        parameter.data = spread * torch.randn(parameter.shape, generator=generator)
+    shown = scene(EXPLAINED, "test")
+    one, other = (with_article(thing.name) for thing in shown.objects[:2])
+    asked = [(one, "gradient"), (other, "gradient"), (one, "occlusion"), (one, "rollout")]
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots(2, 1 + len(asked))
+    for row, (network, name) in zip(axes, ((model, "trained"), (drawn, "drawn at random")),
+                                    strict=True):  # fmt: skip
+        row[0].imshow(shown.pixels)
+        row[0].set_ylabel(name)
+        for place, (text, method) in zip(row[1:], asked, strict=True):
+            place.imshow(heat_overlay(shown.pixels, network.explain(shown.pixels, text, method)))
+            title = f"{method}\nany text" if method == "rollout" else f"{method}\n{text}"
+            if network is model:
+                place.set_title(title, fontsize=9)
+        for place in row:
+            bare(place)
+    return figure
+
+
+EXPLAINED = 3
+"""The seed of the scene that is explained."""
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,
     "features": features,
@@ -526,4 +557,5 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "lora": low_rank,
     "honesty": honesty,
     "caching": caching,
+    "explain": explain,
 }

@@ -1,4 +1,4 @@
-"""`sightline eval zeroshot|classify|retrieval --data PATH`: scores with their intervals."""
+"""`sightline eval zeroshot|classify|retrieval|explain --data PATH`: scores with intervals."""
 
 from __future__ import annotations
 
@@ -131,6 +131,49 @@ def retrieval(
         result = measure(
             model, dataset, limit=limit, batch_size=batch, progress=meter.update
         )  # fmt: skip
+    return _finished(call, result, out)
+
+
+PARK, SCENES = "park", 100
+
+
+@click.command()
+@data_options
+@click.option("--against", metavar="A,B|@FILE",
+              help="Other texts: what speaks for them alike falls away.")  # fmt: skip
+@shared_options()
+def explain(
+    call: Call,
+    data: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int | None,
+    out: Path | None,
+    against: str | None,
+) -> int:
+    """Measure whether explanations find the thing that a text names, beside random maps.
+
+    --data park draws scenes whose every pixel is known (--limit of them, 100 by default). Other
+    data needs objects with boxes, as 'sightline data park' writes them. Each method's share of heat
+    on the thing, in units of chance, how often its hottest pixel is on it, and deletion (better the
+    lower) and insertion (better the higher).
+    """
+    others = [] if against is None else word_list("--against", against)
+    from sightline.evaluation import explain as measuring
+
+    if data == PARK:
+        subjects = measuring.park_subjects(limit or SCENES, split or "test")
+        name = f"park {split or 'test'}"
+    else:
+        dataset = _open(data, format_, split, images)
+        subjects, name = measuring.subjects_of(dataset, limit), dataset.name
+    model = load_model(call, "eval")
+    with Meter(call) as meter:
+        result = measuring.explanations(
+            model, subjects, against=others, data=name, progress=meter.update
+        )
+    call.table(("method", *measuring.MEASURES), measuring.rows_of(result))
     return _finished(call, result, out)
 
 

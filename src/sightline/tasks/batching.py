@@ -88,6 +88,18 @@ def source_name(source: Any, place: int) -> str:
     return str(filename) or f"picture {place + 1} ({type(source).__name__})"
 
 
+def read_named(source: Any, place: int) -> np.ndarray:
+    """The pixels uint8[H, W, 3] of a source; messages call it `source_name`.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from sightline.inputs.images import read_image
+
+    named = isinstance(source, str) or hasattr(source, "__fspath__")
+    return read_image(source, name=None if named else source_name(source, place))
+
+
 def prepared(
     sources: Iterable[Any],
     prepare: Callable[[Any, int], Pixels],

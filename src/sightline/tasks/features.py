@@ -29,6 +29,7 @@ from sightline.tasks.batching import (
     as_sources,
     check_batching,
     prepared,
+    read_named,
     source_name,
 )
 from sightline.tasks.embed import evaluating
@@ -211,7 +212,7 @@ def _batches(
     """Prepared pictures with their places; what cannot be read is put to `failed`."""
     rows = prepared(
         sources,
-        lambda source, place: model.processor.images([_read(source, place)]),
+        lambda source, place: model.processor.images([read_named(source, place)]),
         ahead=2 * batch_size,
     )
     places: list[int] = []
@@ -322,15 +323,8 @@ def _crop(
     return crop
 
 
-def _read(source: Any, place: int) -> NDArray[np.uint8]:
-    from sightline.inputs.images import read_image
-
-    named = isinstance(source, str) or hasattr(source, "__fspath__")
-    return read_image(source, name=None if named else source_name(source, place))
-
-
 def _prepared_picture(model: Model, source: Any, place: int) -> NDArray[np.uint8]:
     """uint8[h, w, 3] as the network gets it, before the numbers are normalised."""
     processor = model.processor.image
     assert isinstance(processor, ImageProcessor), "only such a processor has a fit"
-    return processor.fitted(_read(source, place))
+    return processor.fitted(read_named(source, place))
