@@ -12,12 +12,17 @@ from tests.cli.conftest import Run
 from tests.hub.tiny import tiny_folder
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def test_a_sheet_a_row_and_a_document(run: Run, model: Path, parks: Path, tmp_path: Path) -> None:
     picture, out = parks / "000000.png", tmp_path / "out.png"
     words = ("explain", picture, "a red ball", "--model", model, "--out", out)
     name, method, score, box = run(*words).out.strip().split("\t")
     assert (name, method) == (str(picture), "gradient")
-    assert Image.open(out).size[0] > 400
+    assert size_of(out)[0] > 400
     answer = run(*words, "--json").json
     (result,) = answer["results"]
     (found,) = result["explanations"]
@@ -39,7 +44,7 @@ def test_all_methods_and_all_pictures_of_a_folder(
     for result in answer["results"]:
         methods = [found["method"] for found in result["explanations"]]
         assert methods == ["gradient", "rollout", "occlusion"]
-    assert Image.open(out).height > 4 * 220
+    assert size_of(out)[1] > 4 * 220
 
 
 def test_numbers_are_the_map(run: Run, model: Path, parks: Path, tmp_path: Path) -> None:

@@ -245,12 +245,14 @@ def search_both_ways(
 
 
 def explain_all(model: Model, gallery: Gallery) -> list[Explained]:
-    """Two things of each scene with several, each explained in the same picture."""
+    """Two things of each scene that has two of different kinds, explained in the same picture."""
     found = []
     for shown in gallery.several:
         drawn = read_size(shown.scene)
         kinds = [thing.kind for thing in drawn.objects]
         single = [thing for thing in drawn.objects if kinds.count(thing.kind) == 1]
+        if len(single) < EXPLAINED:
+            continue
         for thing in sorted(single, key=lambda thing: -thing.mask.sum())[:EXPLAINED]:
             text = phrase_label(thing)
             heat = model.explain(shown.path, text)

@@ -106,7 +106,8 @@ def explain_each(
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
     check_batching(1, on_error)
-    score = _score_of(model, text, against)
+    with torch.inference_mode(False):  # its tensors are part of what gradients go through
+        score = _score_of(model, text, against)
     chosen = checked_method(model, method)
     if chosen == "occlusion":
         explain = _by_occlusion(model, score, occlusion or Occlusion())
