@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
-from sightline.data.park import ParkScenes, scene, with_article
+from sightline.data.park import ParkScenes, scene
 from sightline.inputs.convolution import filter_picture
 from sightline.inputs.grey_levels import to_grey
 from sightline.inputs.named_masks import parse_filter
@@ -519,27 +519,24 @@ def explain() -> Figure:
     for parameter in drawn.network.image.parameters():
         spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
         parameter.data = spread * torch.randn(parameter.shape, generator=generator)
-    shown = scene(EXPLAINED, "test")
-    one, other = (with_article(thing.name) for thing in shown.objects[:2])
-    asked = [(one, "gradient"), (other, "gradient"), (one, "occlusion"), (one, "rollout")]
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    pixels, cat, lamp = scene(5, "test").pixels, "a green cat", "a red lamp"
+    asked = [(cat, "gradient"), (lamp, "gradient"), (cat, "occlusion"), (cat, "rollout")]
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots(2, 1 + len(asked))
-    for row, (network, name) in zip(axes, ((model, "trained"), (drawn, "drawn at random")),
-                                    strict=True):  # fmt: skip
-        row[0].imshow(shown.pixels)
+    for row, network, name in zip(
+        axes, (model, drawn), ("trained", "drawn at random"), strict=True
+    ):
+        row[0].imshow(pixels, interpolation="nearest")
         row[0].set_ylabel(name)
         for place, (text, method) in zip(row[1:], asked, strict=True):
-            place.imshow(heat_overlay(shown.pixels, network.explain(shown.pixels, text, method)))
-            title = f"{method}\nany text" if method == "rollout" else f"{method}\n{text}"
-            if network is model:
-                place.set_title(title, fontsize=9)
+            heat = network.explain(pixels, text, method)
+            place.imshow(heat_overlay(pixels, heat), interpolation="nearest")
+            words = "any text" if method == "rollout" else text
+            place.set_title(f"{method}\n{words}" if network is model else "", fontsize=9)
         for place in row:
             bare(place)
     return figure
 
-
-EXPLAINED = 3
-"""The seed of the scene that is explained."""
 
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,

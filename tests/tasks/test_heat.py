@@ -9,21 +9,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.core.errors import ConfigError, InputError
-from sightline.tasks.heat import hottest_region, normalised, on_picture
+from sightline.tasks.heat import hottest_region, on_picture
 from sightline.tasks.occlusion import Occlusion, blurred, lost_by_covering
 from sightline.tasks.overlay import HEAT_COLOURS, coloured, heat_items, heat_overlay, heat_sheet
 
 
+def alone(*rows: list[float]) -> list[list[float]]:
+    """The heat of cells that are a pixel each."""
+    cells = torch.tensor(rows)
+    height, width = cells.shape
+    heat: list[list[float]] = on_picture(cells, (0, 0, width, height), (height, width)).tolist()
+    return heat
+
+
 def test_a_map_goes_from_0_to_1_and_below_0_spoke_against() -> None:
-    assert normalised(torch.tensor([[-5.0, 0.0], [1.0, 4.0]])).tolist() == [[0, 0], [0.25, 1]]
-    assert normalised(torch.tensor([[2.0, 3.0]])).tolist() == [[0, 1]]
-    for nothing in (torch.zeros(2, 2), torch.full((2, 2), 3.0), torch.full((2, 2), torch.nan),
-                    torch.full((2, 2), -1.0), torch.tensor([[1.0, torch.inf]])):  # fmt: skip
-        assert (normalised(nothing) == 0).all()
+    assert alone([-5.0, 0.0], [1.0, 4.0]) == [[0, 0], [0.25, 1]]
+    assert alone([2.0, 3.0]) == [[0, 1]]
+    for value in (0.0, 0.3, torch.nan, -1.0):
+        assert alone([value] * 3) == [[0, 0, 0]]
+    assert alone([1.0, torch.inf]) == [[0, 0]]
+    even = on_picture(torch.full((3, 3), 0.1), (0, 0, 50, 50), (50, 50))
+    assert (even == 0).all()  # no rounding of the resampling becomes a map
 
 
-def cell(row: int, column: int, shape: tuple[int, int] = (3, 4)) -> NDArray[np.float32]:
-    cells = np.zeros(shape, np.float32)
+def cell(row: int, column: int, shape: tuple[int, int] = (3, 4)) -> torch.Tensor:
+    cells = torch.zeros(shape)
     cells[row, column] = 1
     return cells
 
@@ -38,24 +48,27 @@ def test_the_centre_of_a_cell_is_its_hottest_pixel() -> None:
 
 
 def test_nothing_lies_outside_of_the_box() -> None:
-    heat = on_picture(np.ones((3, 4), np.float32), (10, 5, 30, 25), (40, 50))
+    heat = on_picture(torch.arange(1.0, 13).reshape(3, 4), (10, 5, 30, 25), (40, 50))
     seen = np.zeros((40, 50), bool)
     seen[5:25, 10:30] = True
-    assert (heat[seen] == 1).all() and (heat[~seen] == 0).all()
+    assert (heat[~seen] == 0).all() and (heat[seen] > 0).mean() > 0.9
+    assert heat[5, 10] == 0 and heat[24, 29] == 1
 
 
 def test_a_box_beyond_the_picture_loses_what_is_outside() -> None:
     """As where a small picture is padded before it is cut."""
     heat = on_picture(cell(0, 3), (-10, -10, 30, 20), (10, 20))  # that cell is above the picture
-    assert heat.shape == (10, 20) and heat[0, 19] == heat.max()
+    assert heat.shape == (10, 20) and heat[0, 19] == heat.max() == 1
     assert (on_picture(cell(0, 0), (-10, -10, 30, 20), (10, 20))[:, 6:] == 0).all()
+    assert (on_picture(cell(0, 0), (30, 30, 40, 40), (10, 20)) == 0).all()
 
 
 def test_resampling_is_pillow_s_where_pillow_enlarges() -> None:
     cells = np.random.default_rng(0).random((5, 7), np.float32)
-    heat = on_picture(cells, (0, 0, 70, 50), (50, 70))
-    theirs = Image.fromarray(cells).resize((70, 50), Image.Resampling.BILINEAR)
-    assert np.abs(heat - np.asarray(theirs) / np.asarray(theirs).max()).max() < 1e-5
+    heat = on_picture(torch.from_numpy(cells), (0, 0, 70, 50), (50, 70))
+    enlarged = Image.fromarray(cells).resize((70, 50), Image.Resampling.BILINEAR)
+    theirs = np.asarray(enlarged) - np.asarray(enlarged).min()
+    assert np.abs(heat - theirs / theirs.max()).max() < 1e-5
 
 
 def test_the_hottest_region_is_connected_and_boxed() -> None:

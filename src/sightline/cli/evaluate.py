@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,8 @@ def explain(
             model, subjects, against=others, data=name, progress=meter.update
         )
     call.table(("method", *measuring.MEASURES), measuring.rows_of(result))
-    return _finished(call, result, out)
+    rest = [row for row in result.summary_rows() if row[0] not in result.metrics]
+    return _finished(call, result, out, rest)
 
 
 def _open(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
@@ -183,12 +185,18 @@ def _open(data: str, format_: str | None, split: str | None, images: str | None)
     return open_dataset(data, format_, split=split, images=images)
 
 
-def _finished(call: Call, result: Result, out: Path | None) -> int:
-    """Print and write a result; exit 1 where there is no score, 3 where pictures were missing."""
+def _finished(
+    call: Call, result: Result, out: Path | None, rows: Sequence[tuple[str, str]] | None = None
+) -> int:
+    """Print and write a result; exit 1 where there is no score, 3 where pictures were missing.
+
+    Args:
+        rows: what to print, instead of the result's own summary.
+    """
     for line in result.missing:
         name, _, reason = line.partition(": ")
         call.failed.append({"file": name, "error": reason, "code": "image_unreadable"})
-    call.table(("what", "value"), result.summary_rows())
+    call.table(("what", "value"), result.summary_rows() if rows is None else rows)
     document: dict[str, Any] = result.to_json()
     if out is not None:
         document["out"] = str(result.write(out))

@@ -50,7 +50,8 @@ from sightline.tasks.batching import (
 )
 from sightline.tasks.classify import closed_names
 from sightline.tasks.embed import embed_texts, evaluating, without_dropout
-from sightline.tasks.heat import normalised, on_picture
+from sightline.tasks.heat import on_picture
+from sightline.tasks.network_layers import image_part
 from sightline.tasks.occlusion import Occlusion, lost_by_covering
 from sightline.tasks.scores import pair_scale
 
@@ -106,19 +107,19 @@ def explain_each(
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
     check_batching(1, on_error)
-    with torch.inference_mode(False):  # its tensors are part of what gradients go through
+    with torch.inference_mode(False):  # gradients will go through what is made here
         score = _score_of(model, text, against)
-    chosen = checked_method(model, method)
-    if chosen == "occlusion":
-        explain = _by_occlusion(model, score, occlusion or Occlusion())
-    else:
-        explain = _by_attention(model, score, chosen)
+        chosen = checked_method(model, method)
+        if chosen == "occlusion":
+            explain = _by_occlusion(model, score, occlusion or Occlusion())
+        else:
+            explain = _by_attention(model, score, chosen)
     return _each(model, images, chosen, explain, on_error)
 
 
 def methods_of(model: Model) -> tuple[str, ...]:
     """The methods that a model's network allows, its default first."""
-    return EXPLAIN_METHODS if _attends(image_tower(model.network)) else WITHOUT_ATTENTION
+    return EXPLAIN_METHODS if _attends(image_part(model.network)) else WITHOUT_ATTENTION
 
 
 def checked_method(model: Model, method: str | None) -> str:
@@ -139,11 +140,6 @@ def checked_method(model: Model, method: str | None) -> str:
             f"{model.name} ({model.system.name}) has not: use {', '.join(possible)}"
         )
     return method
-
-
-def image_tower(network: Any) -> Any:
-    """The part that sees pictures; of an image encoder all of it."""
-    return getattr(network, "image", network)
 
 
 def _attends(tower: Any) -> bool:
@@ -206,7 +202,7 @@ def _label_score(model: Model, labels: list[str]) -> Score:
 def _by_occlusion(model: Model, score: Score, options: Occlusion) -> Explain:
     def explain(prepared: Pixels, view: Box) -> tuple[Tensor, Box, float]:
         cut = isinstance(prepared, PatchBatch)
-        side = model.processor.image.spec.patch_size if cut else 1
+        side = _spec(model).patch_size if cut else 1
         picture = as_pixels(prepared, side) if isinstance(prepared, PatchBatch) else prepared
 
         def score_of(pictures: Tensor) -> Tensor:
@@ -222,7 +218,7 @@ def _by_occlusion(model: Model, score: Score, options: Occlusion) -> Explain:
 
 def _by_attention(model: Model, score: Score, method: str) -> Explain:
     network = float32_copy(model.network, [n for n in ("text",) if hasattr(model.network, n)])
-    tower = image_tower(network)
+    tower = image_part(network)
 
     def explain(prepared: Pixels, view: Box) -> tuple[Tensor, Box, float]:
         with (
@@ -283,6 +279,11 @@ def _grid(tower: Any, prepared: Pixels, view: Box) -> tuple[tuple[int, int], Box
     return (rows, columns), (x1, y1, x2, y2)
 
 
+def _spec(model: Model) -> Any:
+    assert model.processor.image is not None, "a model that scores pictures takes some"
+    return model.processor.image.spec
+
+
 def _each(
     model: Model, images: Any, method: str, explain: Explain, on_error: OnError
 ) -> Iterator[Explanation | Failed]:
@@ -296,5 +297,5 @@ def _each(
             yield Failed(source_name(source, place), error)
             continue
         height, width = pixels.shape[:2]
-        cells, box, score = explain(prepared, model.processor.image.spec.view(height, width))
-        yield Explanation(on_picture(normalised(cells), box, (height, width)), score, method)
+        cells, box, score = explain(prepared, _spec(model).view(height, width))
+        yield Explanation(on_picture(cells, box, (height, width)), score, method)

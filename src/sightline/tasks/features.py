@@ -33,7 +33,7 @@ from sightline.tasks.batching import (
     source_name,
 )
 from sightline.tasks.embed import evaluating
-from sightline.tasks.network_layers import Layers, chosen_layers, layers_of
+from sightline.tasks.network_layers import Layers, chosen_layers, image_part, layers_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -162,8 +162,7 @@ def first_filters(network: nn.Module) -> NDArray[np.uint8]:
     components of all its filters, as in figure 7 of the ViT paper (arXiv:2010.11929): single ones
     are mixtures without an order. Each is scaled so that its largest weight is black or white.
     """
-    tower = getattr(network, "image", network)
-    first = next(m for m in tower.modules() if isinstance(m, torch.nn.Conv2d))
+    first = next(m for m in image_part(network).modules() if isinstance(m, torch.nn.Conv2d))
     weights = first.weight.detach().float().cpu()  # [D C h w]
     if weights.shape[1] != 3:
         weights = weights.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)

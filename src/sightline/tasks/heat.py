@@ -22,41 +22,39 @@ class Region(NamedTuple):
     """(x, y), weighted by heat, in pixels of the original picture."""
 
 
-def normalised(cells: Tensor) -> NDArray[np.float32]:
-    """0 for the coldest and 1 for the hottest cell; what is below 0 spoke against and counts as 0.
+def on_picture(cells: Tensor, box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Cells float[r, c] over a box of a picture, as heat float32[H, W] of 0..1.
 
-    A map without differences says nothing and gives zeros, and so does one that is not finite.
-    """
-    values: NDArray[np.float32] = cells.detach().float().cpu().numpy().clip(min=0)
-    low, high = values.min(), values.max()
-    if not high > low or not np.isfinite(high):
-        return np.zeros_like(values)
-    return np.asarray((values - low) / (high - low), np.float32)
-
-
-def on_picture(cells: NDArray[np.float32], box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Cells float32[r, c] over a box of a picture, as float32[H, W], 0 outside of the box.
-
-    Linear between the centres of cells; the largest value becomes 1 where there is any.
+    Linear between the centres of cells, then 0 for the coldest and 1 for the hottest pixel of the
+    box, and 0 outside of it. What is below 0 spoke against and counts as 0. A map without
+    differences says nothing and gives zeros, and so does one that is not finite.
 
     Args:
         box: (x1, y1, x2, y2) in pixels of the picture, which it may reach beyond.
         size: (H, W) of the picture.
     """
-    down = _axis(size[0], box[1], box[3], cells.shape[0])  # [H r]
-    across = _axis(size[1], box[0], box[2], cells.shape[1])  # [W c]
-    heat = down @ cells @ across.T
-    highest = heat.max()
-    return heat / highest if highest > 0 else heat
+    values = cells.detach().double().cpu().numpy().clip(min=0)
+    heat = np.zeros(size, np.float32)
+    if not np.isfinite(values).all() or values.min() == values.max():
+        return heat
+    rows, down = _axis(size[0], box[1], box[3], values.shape[0])  # [h r]
+    columns, across = _axis(size[1], box[0], box[2], values.shape[1])  # [w c]
+    part = down @ values @ across.T  # [h w]
+    low, high = part.min(initial=np.inf), part.max(initial=0)
+    if high > low:
+        heat[np.ix_(rows, columns)] = (part - low) / (high - low)
+    return heat
 
 
-def _axis(length: int, start: float, stop: float, cells: int) -> NDArray[np.float32]:
-    """float32[length, cells]: how much of each cell a pixel takes; nothing outside the span."""
-    centres = np.arange(length) + 0.5
-    place = (centres - start) / (stop - start) * cells - 0.5
+def _axis(
+    length: int, start: float, stop: float, cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The pixels whose centres lie in a span, and how much of each cell they take, [n, cells]."""
+    pixels = np.arange(length)
+    pixels = pixels[(pixels + 0.5 >= start) & (pixels + 0.5 <= stop)]
+    place = (pixels + 0.5 - start) / (stop - start) * cells - 0.5
     share = 1 - np.abs(place.clip(0, cells - 1)[:, None] - np.arange(cells))
-    inside = (centres >= start) & (centres <= stop)
-    return (share.clip(min=0) * inside[:, None]).astype(np.float32)
+    return pixels, share.clip(min=0)
 
 
 def hottest_region(heat: NDArray[np.float32]) -> Region | None:

@@ -100,6 +100,6 @@ def _cover(picture: Tensor, window: int, fill: Fill) -> Tensor:
 
 def blurred(picture: Tensor, width: int) -> Tensor:
     """float[C, H, W] without anything finer than `width` pixels."""
-    coarse = tuple(max(1, round(side / width)) for side in picture.shape[-2:])
-    small = F.adaptive_avg_pool2d(picture[None], coarse)
+    rows, columns = (max(1, round(side / width)) for side in picture.shape[-2:])
+    small = F.adaptive_avg_pool2d(picture[None], (rows, columns))
     return F.interpolate(small, picture.shape[-2:], mode="bilinear", align_corners=False)[0]
