@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from sightline.core.errors import (
     ConfigError,
@@ -211,7 +212,10 @@ def _by_occlusion(model: Model, score: Score, options: Occlusion) -> Explain:
 
         with evaluating(model.network):
             lost, whole = lost_by_covering(score_of, picture[0], options)
-        return lost, view, whole
+        stride = options.sizes(*lost.shape)[1]
+        rows, columns = (-(-length // stride) for length in lost.shape)
+        # One cell a step of the window: nothing finer was asked.
+        return adaptive_avg_pool2d(lost[None], (rows, columns))[0], view, whole
 
     return explain
 
