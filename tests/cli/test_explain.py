@@ -119,3 +119,4 @@ def test_the_measurement_prints_a_row_for_each_method(
     assert (tmp_path / "r" / "results.json").is_file()
     boxes = run("eval", "explain", "--data", parks, "--limit", 2, "--model", model, "--json").json
     assert boxes["n"] == 2 and boxes["signature"] != document["signature"]
+    assert (document["partial"], boxes["partial"]) == (False, True)

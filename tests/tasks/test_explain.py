@@ -266,16 +266,17 @@ def park() -> Model:
 
 
 SUBJECTS = [
-    (drawn, next(t for t in drawn.objects if [o.kind for o in drawn.objects].count(t.kind) == 1))
+    (drawn, drawn.unmistakable[0])
     for drawn in (scene(seed, "test") for seed in range(600, 700))
-    if len(drawn.objects) in (2, 3) and len({o.kind for o in drawn.objects}) == len(drawn.objects)
+    if len(drawn.objects) in (2, 3) and drawn.unmistakable == drawn.objects
 ][:10]
 
 
 def on_the_thing(model: Model, method: str, texts: list[str]) -> float:
     """Share of the heat on each scene's thing, in units of its share of the picture."""
     inside = chance = 0.0
-    for (drawn, thing), text in zip(SUBJECTS, texts, strict=True):
+    few = 5 if method == "occlusion" else len(texts)  # it asks the network eighty times
+    for (drawn, thing), text in list(zip(SUBJECTS, texts, strict=True))[:few]:
         heat = torch.from_numpy(model.explain(drawn.pixels, text, method))
         inside += energy_inside(heat, torch.from_numpy(thing.mask))
         chance += thing.mask.mean()
@@ -306,4 +307,4 @@ def test_a_network_drawn_at_random_loses_the_thing(
     park.save(tmp_path / "m")
     drawn = sightline.load(tmp_path / "m", device="cpu", dtype="float32")
     randomise(drawn.network)
-    assert on_the_thing(drawn, method, NAMES) < 2
+    assert on_the_thing(drawn, method, NAMES) < on_the_thing(park, method, NAMES) / 2

@@ -164,15 +164,15 @@ def explain(
     from sightline.evaluation import explain as measuring
 
     if data == PARK:
+        name, partial = f"park {split or 'test'}", False
         subjects = measuring.park_subjects(limit or SCENES, split or "test")
-        name = f"park {split or 'test'}"
     else:
         dataset = _open(data, format_, split, images)
-        subjects, name = measuring.subjects_of(dataset, limit), dataset.name
+        name, (subjects, partial) = dataset.name, measuring.subjects_of(dataset, limit)
     model = load_model(call, "eval")
     with Meter(call) as meter:
         result = measuring.explanations(
-            model, subjects, against=others, data=name, progress=meter.update
+            model, subjects, against=others, data=name, partial=partial, progress=meter.update
         )
     call.table(("method", *measuring.MEASURES), measuring.rows_of(result))
     rest = [row for row in result.summary_rows() if row[0] not in result.metrics]

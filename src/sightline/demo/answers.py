@@ -248,12 +248,10 @@ def explain_all(model: Model, gallery: Gallery) -> list[Explained]:
     """Two things of each scene that has two of different kinds, explained in the same picture."""
     found = []
     for shown in gallery.several:
-        drawn = read_size(shown.scene)
-        kinds = [thing.kind for thing in drawn.objects]
-        single = [thing for thing in drawn.objects if kinds.count(thing.kind) == 1]
-        if len(single) < EXPLAINED:
+        things = sorted(read_size(shown.scene).unmistakable, key=lambda thing: -thing.mask.sum())
+        if len(things) < EXPLAINED:
             continue
-        for thing in sorted(single, key=lambda thing: -thing.mask.sum())[:EXPLAINED]:
+        for thing in things[:EXPLAINED]:
             text = phrase_label(thing)
             heat = model.explain(shown.path, text)
             hottest = np.unravel_index(heat.argmax(), heat.shape)

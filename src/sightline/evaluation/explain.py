@@ -80,22 +80,24 @@ def park_subjects(count: int, split: str = "test", first: int = FIRST_SEED) -> l
     return found
 
 
-def subjects_of(dataset: DatasetLike, limit: int | None = None, seed: int = 0) -> list[Subject]:
+def subjects_of(
+    dataset: DatasetLike, limit: int | None = None, seed: int = 0
+) -> tuple[list[Subject], bool]:
     """Pictures whose records name objects with boxes, as those of an exported park do.
 
-    The box stands for the pixels of the thing.
+    The box stands for the pixels of the thing. Also says whether `limit` left some out.
 
     Raises:
         DataError: no record has such objects.
         ImageError: a picture that cannot be read.
     """
-    records, _, _ = select(dataset, limit, seed, lambda record: _single(record) is not None)
+    records, _, partial = select(dataset, limit, seed, lambda record: _single(record) is not None)
     if not records:
         raise DataError(
             f"no record of {dataset.name!r} names several objects with their boxes: take the data "
             "'park', or a folder that 'sightline data park' wrote"
         )
-    return [_boxed(record) for record in records]
+    return [_boxed(record) for record in records], partial
 
 
 def explanations(
@@ -105,6 +107,7 @@ def explanations(
     against: Sequence[str] = (),
     steps: int = 16,
     data: str = "park",
+    partial: bool = False,
     progress: Progress | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -120,6 +123,7 @@ def explanations(
         against: as in `tasks.explain.explain_each`.
         steps: parts in which pixels are taken away and put in.
         data: the name of the data.
+        partial: whether `subjects` are only some of it.
         progress: called with pictures done and their total.
         seed: of the lots and of the intervals.
         resamples: draws of the intervals.
@@ -163,6 +167,7 @@ def explanations(
         versions=results.versions(),
         seed=seed,
         seconds=time.monotonic() - started,
+        partial=partial,
         samples=tuple(
             _sample(subject, names, row) for subject, row in zip(subjects, rows, strict=True)
         ),
@@ -248,11 +253,10 @@ def _sample(subject: Subject, names: Sequence[str], row: Sequence[Sequence[float
 
 
 def _subject(drawn: Scene) -> Subject | None:
-    kinds = [thing.kind for thing in drawn.objects]
-    single = [thing for thing in drawn.objects if kinds.count(thing.kind) == 1]
-    if len(kinds) < 2 or not single:
+    things = drawn.unmistakable
+    if len(drawn.objects) < 2 or not things:
         return None
-    thing = single[drawn.seed % len(single)]
+    thing = things[drawn.seed % len(things)]
     name = f"{drawn.split}-{drawn.seed}"
     return Subject(name, drawn.pixels, with_article(thing.name), thing.mask)
 

@@ -90,8 +90,8 @@ def explain_each(
 ) -> Iterator[Explanation | Failed]:
     """What spoke for a text, for each picture in order.
 
-    Methods that follow attention compute in float32, on a copy where the network does not; the
-    model stays as it is.
+    Methods that follow attention compute in float32, on a copy where the network does not, and keep
+    every weight of it (N L^2 numbers a layer, "gradient" twice as many); the model stays as it is.
 
     Args:
         text: taken as it is, no template; for a classifier one of its labels.
@@ -224,14 +224,16 @@ def _by_attention(model: Model, score: Score, method: str) -> Explain:
     network = float32_copy(model.network, [n for n in ("text",) if hasattr(model.network, n)])
     tower = image_part(network)
 
+    by_gradient = method == "gradient"
+
     def explain(prepared: Pixels, view: Box) -> tuple[Tensor, Box, float]:
         with (
-            torch.inference_mode(False), torch.enable_grad(), without_dropout(network),
-            recording(tower) as record,
+            torch.inference_mode(False), torch.set_grad_enabled(by_gradient),
+            without_dropout(network), recording(tower) as record,
         ):  # fmt: skip
             value = score(network, _followed(prepared.to(model.device)))  # [1]
-            slopes = torch.autograd.grad(value.sum(), record.weights)
-        row = _row(method, record.weights, slopes, _pools(tower))[0]  # [P]
+            slopes = torch.autograd.grad(value.sum(), record.weights) if by_gradient else ()
+        row = _row(record.weights, slopes, _pools(tower))[0]  # [P]
         grid, box = _grid(tower, prepared, view)
         return row.detach().unflatten(0, grid), box, value.item()
 
@@ -245,21 +247,21 @@ def _followed(prepared: Pixels) -> Pixels:
     return prepared.clone().requires_grad_()
 
 
-def _row(method: str, weights: Sequence[Tensor], slopes: Sequence[Tensor], pooled: bool) -> Tensor:
+def _row(weights: Sequence[Tensor], slopes: Sequence[Tensor], pooled: bool) -> Tensor:
     """What the answer was read from, over the patches: float[B, P].
 
     Args:
         weights: of each attention from bottom to top, the pool's last where there is one.
-        slopes: of the score with respect to them.
+        slopes: of the score with respect to them; none for rollout.
         pooled: whether an attention pool reads the answer, and not a class token in front.
     """
     blocks = slice(None, -1) if pooled else slice(None)
-    if method == "rollout":
-        total = relevance.rollout(weights[blocks])  # [B L L]
-        reading = weights[-1].mean(dim=1)  # [B 1 P] of a pool
+    if slopes:
+        total = relevance.weighted_by_gradient(weights[blocks], slopes[blocks])  # [B L L]
+        reading = relevance.spoke_for(weights[-1], slopes[-1])  # [B 1 P] of a pool
     else:
-        total = relevance.weighted_by_gradient(weights[blocks], slopes[blocks])
-        reading = relevance.spoke_for(weights[-1], slopes[-1])
+        total = relevance.rollout(weights[blocks])
+        reading = weights[-1].mean(dim=1)
     return (reading @ total)[:, 0] if pooled else total[:, 0, 1:]
 
 
