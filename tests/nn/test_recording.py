@@ -10,6 +10,7 @@ from sightline.nn.attention import Attention, recording
 from sightline.nn.blocks import Block, Transformer
 from sightline.nn.copies import float32_copy
 from sightline.nn.linear import Linear
+from sightline.nn.lora import LoRALinear
 from sightline.nn.masks import present_keys
 from sightline.nn.packed import PackedLinear, pack
 from sightline.nn.pooling import AttentionPool
@@ -140,6 +141,18 @@ def test_a_float32_copy_of_lowered_weights_is_theirs_widened(packed):
     x.requires_grad_()
     assert torch.autograd.grad(copied(x).sum(), x)[0].abs().max() > 0
     assert torch.equal(network(x.detach()), before)
+
+
+def test_a_float32_copy_keeps_low_rank_additions():
+    network, x = lower(blocks(), torch.bfloat16).requires_grad_(False), torch.randn(1, 4, 12)
+    for block in network.blocks:
+        block.attention.q = LoRALinear(block.attention.q, rank=2)
+        torch.nn.init.normal_(block.attention.q.lora_B)
+    plain = float32_copy(network)
+    assert torch.allclose(plain(x), network(x), atol=0.1)
+    for block in network.blocks:
+        block.attention.q = block.attention.q.base
+    assert not torch.allclose(plain(x), network(x), atol=0.1)
 
 
 def test_a_copy_can_leave_parts_out():
