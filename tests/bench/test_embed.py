@@ -1,9 +1,11 @@
 """The benchmark compares like with like; its times are never asserted."""
 
+import sys
+
 import pytest
 import torch
 
-from sightline.bench import embed
+from sightline.bench import embed, embedders
 from sightline.core.errors import ConfigError
 from sightline.models.table import system
 
@@ -16,27 +18,48 @@ def small(monkeypatch):
     return "clip:tiny"
 
 
-def test_all_contenders_compute_the_same_vectors(small):
-    result = embed.bench_embed(small, batch=4, rounds=2, picture=(40, 30))
-    assert [row.name for row in result.rows][:3] == [
-        "sightline auto", "sightline float32", "transformers",
+@pytest.mark.parametrize("start", ["pixels", "pictures"])
+def test_all_contenders_compute_the_same_vectors(small, start):
+    result = embed.bench_embed(small, batch=4, rounds=2, start=start, picture=(40, 30))
+    names = [row.name for row in result.rows]
+    assert names[:5] == [
+        "sightline auto", "sightline float32", "sightline int8", "transformers",
+        "transformers bfloat16",
     ]  # fmt: skip
+    assert names[5:] == (
+        ["openvino float32", "openvino bfloat16"]
+        if start == "pixels" and "openvino" not in result.skipped
+        else []
+    )
     cosines = {row.name: row.cosine for row in result.rows}
     assert cosines["transformers"] > 0.99999
-    assert all(cosine > 0.99 for cosine in cosines.values())
+    assert all(cosine > 0.95 for cosine in cosines.values())
     for row in result.rows:
         assert row.slowest <= row.pictures_per_second <= row.fastest
+        assert row.share_of_limit > 0
     assert result.ratio("transformers", "transformers") == 1.0
     assert result.to_json()["bench"] == "embed"
 
 
-def test_a_missing_peer_is_named(small, monkeypatch):
-    import sys
+def test_files_are_decoded_by_everyone(small):
+    result = embed.bench_embed(
+        small, batch=4, rounds=1, start="files", picture=(96, 128), files=6,
+        only=["sightline auto", "sightline reduced", "transformers"],
+    )  # fmt: skip
+    cosines = {row.name: row.cosine for row in result.rows}
+    assert list(cosines) == [
+        "sightline auto", "sightline reduced", "sightline float32", "transformers",
+    ]  # fmt: skip
+    assert cosines["transformers"] > 0.99999  # the same pixels from the same files
+    assert 0.9 < cosines["sightline reduced"] < 0.999999
 
-    monkeypatch.setitem(sys.modules, "transformers", None)
+
+def test_a_missing_peer_is_named(small, monkeypatch):
+    for peer in ("transformers", "openvino"):
+        monkeypatch.setitem(sys.modules, peer, None)
     result = embed.bench_embed(small, batch=2, rounds=1, picture=(30, 30))
-    assert result.skipped == ("transformers",)
-    assert len(result.rows) == 2
+    assert result.skipped == ("transformers", "openvino")
+    assert len(result.rows) == 3
 
 
 def test_arithmetic_is_counted():
@@ -44,12 +67,25 @@ def test_arithmetic_is_counted():
     assert embed._flops_per_picture("clip:B/32") / 2e9 == pytest.approx(4.4, abs=0.1)
 
 
-def test_an_unknown_model_is_refused():
-    with pytest.raises(ConfigError, match="unknown model to measure 'clip:B/64'"):
-        embed.bench_embed("clip:B/64")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "clip:B/64"}, "unknown model to measure 'clip:B/64'"),
+        ({"only": ["onnx"]}, "unknown contender 'onnx'"),
+        ({"start": "disk"}, "unknown start 'disk'"),
+    ],
+)
+def test_what_is_not_known_is_refused(small, options, message):
+    with pytest.raises(ConfigError, match=message):
+        embed.bench_embed(**{"model": small, **options})
 
 
 def test_cosines_are_taken_after_centring():
     rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)) + 50.0
     assert embed._least_cosine(rows, rows) == pytest.approx(1.0)
     assert embed._least_cosine(rows, rows.flip(0)) < 0.9
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.int8])
+def test_the_limit_is_measured(kind):
+    assert embedders.product_speed(kind) > 1e8

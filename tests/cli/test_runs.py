@@ -247,7 +247,8 @@ def test_bench_passes_on_what_it_measured(run: Run, monkeypatch: pytest.MonkeyPa
         share_of_limit=0.5,
     )  # fmt: skip
 
-    def bench_embed(name: str, batch: int, rounds: int, progress: Any) -> Any:
+    def bench_embed(name: str, batch: int, rounds: int, progress: Any, **options: Any) -> Any:
+        assert options == {"start": "pixels", "files": 128, "only": []}
         return SimpleNamespace(
             model=name, batch=batch, rounds=rounds, cores=2, gflop_per_picture=8.0, rows=[row],
             skipped=["peer"], to_json=lambda: {"rounds": rounds},

@@ -19,7 +19,6 @@ from sightline.core.errors import (
     ConfigError,
     HubNotFoundError,
     UnsafeCheckpointError,
-    UnsupportedTaskError,
 )
 from sightline.hub import bundled
 from sightline.hub.load import Loaded, load_checkpoint
@@ -213,9 +212,18 @@ def test_a_folder_of_a_newer_version_is_refused_by_name(folder: Path, ours: Any)
         load(folder)
 
 
-def test_what_this_version_cannot_do_is_said_before_anything_is_read() -> None:
-    with pytest.raises(UnsupportedTaskError, match="quantize 'x': this version"):
-        load_checkpoint("nowhere", quantize="x")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quantize": "int9"}, "unknown quantize 'int9': did you mean 'int8'"),
+        ({"quantize": "int8", "dtype": "float16"}, "goes with float32 or bfloat16, not with torch"),
+    ],
+)
+def test_what_cannot_be_quantised_is_said_before_anything_is_read(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_checkpoint("nowhere", device="cpu", **options)
 
 
 def test_a_revision_belongs_to_the_hub(folder: Path) -> None:

@@ -816,3 +816,62 @@ def test_nothing_to_find_is_an_error(tmp_path: Path) -> None:
         find_images(tmp_path / "picture")
     with pytest.raises(DataError, match="cannot be listed"):
         find_images("a\0b")
+
+
+def jpeg_of(size: tuple[int, int], mode: str = "RGB") -> bytes:
+    """A smooth picture, so that reducing it and averaging it are nearly the same."""
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    levels = [rows * 200 / size[1], columns * 200 / size[0], (rows + columns) * 100 / max(size)]
+    pixels = np.stack(levels, axis=-1).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [
+        ((640, 480), 224, (320, 240)),  # half, since a quarter would have 120 rows
+        ((640, 480), 60, (80, 60)),
+        ((640, 480), 61, (160, 120)),
+        ((640, 480), 481, (640, 480)),  # never enlarged
+        ((300, 1300), 20, (38, 163)),  # at most an eighth
+    ],
+)
+def test_a_jpeg_can_be_decoded_at_a_part_of_its_size(
+    size: tuple[int, int], side: int, expected: tuple[int, int]
+) -> None:
+    whole = read_image(jpeg_of(size))
+    part = read_image(jpeg_of(size), DecodeOptions(jpeg_side=side))
+    assert part.shape == (expected[1], expected[0], 3)
+    again = np.asarray(Image.fromarray(whole).resize(expected, Image.Resampling.BOX))
+    assert np.abs(part.astype(int) - again).max() <= 6
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_reduced_pictures_keep_their_colours(mode: str) -> None:
+    whole = read_image(jpeg_of((320, 240), mode))
+    part = read_image(jpeg_of((320, 240), mode), DecodeOptions(jpeg_side=50))
+    assert part.shape == (60, 80, 3)
+    assert abs(float(part.mean()) - float(whole.mean())) < 2
+
+
+def test_a_reduced_picture_is_turned_upright_and_cut_off_ones_are_refused() -> None:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(jpeg_of((320, 240)))).save(buffer, "JPEG", exif=exif)
+    options = DecodeOptions(jpeg_side=100)
+    assert read_image(buffer.getvalue(), options).shape == (160, 120, 3)
+    data = jpeg_of((320, 240))
+    for kept in (len(data) // 2, len(data) - 200):
+        with pytest.raises(ImageError) as caught:
+            read_image(data[:kept], options)
+        assert caught.value.code == "image_truncated"
+        with pytest.raises(ImageError):
+            read_image(data[:kept] + b"\xff\xd9", options)
+
+
+def test_other_formats_are_read_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "whole.png")
+    assert read_image(tmp_path / "whole.png", DecodeOptions(jpeg_side=8)).shape == (48, 64, 3)

@@ -9,9 +9,10 @@ from torch import nn
 from sightline.core.devices import fast_bfloat16
 from sightline.core.errors import ConfigError
 from sightline.nn import packed as packing
+from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.mlp import ACTIVATIONS, MLP
-from sightline.nn.packed import PackedLinear, PackedMLP, pack, unpack
+from sightline.nn.packed import PackedLinear, PackedMLP, PackedTransformer, pack, unpack
 from sightline.nn.precision import lower
 
 pytestmark = pytest.mark.skipif(
@@ -123,3 +124,84 @@ def test_what_carries_more_than_a_linear_layer_stays_plain() -> None:
     made = nn.ModuleDict({"adapted": Adapted(3, 3), "wide": Linear(3, 3).double()})
     pack(made)
     assert type(made["adapted"]) is Adapted and type(made["wide"]) is Linear
+
+
+class Stack(nn.Module):
+    """Blocks as a tower holds them."""
+
+    def __init__(self, activation: str = "quick_gelu", post_norm: bool = False) -> None:
+        super().__init__()
+        self.transformer = Transformer(
+            Block(12, 3, 20, activation=activation, norm_eps=1e-5, post_norm=post_norm)
+            for _ in range(3)
+        )
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.transformer(x, mask)
+
+
+def stack(dtype: torch.dtype = torch.float32, **options: object) -> Stack:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = Stack(**options)  # type: ignore[arg-type]
+        for parameter in made.parameters():
+            nn.init.normal_(parameter, std=0.4)
+    lower(made, dtype)
+    return made.eval().requires_grad_(False)
+
+
+def rows(count: int = 5, length: int = 7) -> torch.Tensor:
+    return torch.randn(count, length, 12, generator=torch.Generator().manual_seed(2))
+
+
+def some_masked(count: int, length: int) -> torch.Tensor:
+    """Another number of keys for each of the batch, as padded pictures have."""
+    return torch.arange(length) < (torch.arange(count) % 4 + 3)[:, None, None, None]
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_packed_blocks_answer_as_plain_ones(dtype: torch.dtype, activation: str) -> None:
+    plain = stack(dtype, activation=activation)
+    packed = pack(copy.deepcopy(plain))
+    assert isinstance(packed.transformer, PackedTransformer)
+    for mask in (None, some_masked(5, 7), torch.ones(7, 7, dtype=torch.bool).tril()):
+        x = rows()
+        before = x.clone()
+        limit = 1e-5 if dtype == torch.float32 else 2**-5
+        assert gap(packed(x, mask), plain(before, mask)) <= limit
+        assert torch.equal(x, before)  # what came in is not changed
+
+
+@pytest.mark.parametrize("lengths", [(5, 7), (1, 40), (9, 5)])
+def test_a_batch_in_pieces_answers_as_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, int]
+) -> None:
+    packed = pack(stack())
+    x, mask = rows(*lengths), some_masked(*lengths)
+    whole = packed(x, mask)
+    monkeypatch.setattr(packing, "ROWS_A_CORE", 1)
+    assert gap(packed(x, mask), whole) <= 1e-6
+    # The comparison can fail: every piece with the mask of the first.
+    monkeypatch.setattr(packing, "by_picture", lambda mask: False)
+    if lengths[0] > 1:
+        assert gap(packed(x, mask[:1]), whole) > 1e-3
+
+
+def test_names_of_blocks_return_bit_for_bit() -> None:
+    plain = stack()
+    before = copy.deepcopy(plain.state_dict())
+    packed = pack(plain)
+    for state in (packed.state_dict(), unpack(copy.deepcopy(packed)).state_dict()):
+        assert list(state) == list(before)
+        assert all(torch.equal(state[name], value) for name, value in before.items())
+    back = unpack(packed)
+    assert type(back.transformer) is Transformer and type(back.transformer.blocks[0]) is Block
+    assert torch.equal(back(rows()), stack()(rows()))
+
+
+def test_blocks_with_norms_behind_keep_their_form() -> None:
+    packed = pack(stack(post_norm=True))
+    assert type(packed.transformer) is Transformer
+    assert isinstance(packed.transformer.blocks[0].mlp, PackedMLP)
+    assert gap(packed(rows()), stack(post_norm=True)(rows())) <= 1e-5

@@ -1,29 +1,34 @@
-"""`sightline bench embed`: pictures in memory to unit vectors, against transformers.
+"""`sightline bench embed`: pictures to unit vectors, against transformers and OpenVINO.
 
-Every contender holds the same random weights of a full-size network and gets the same uint8
-pictures; preprocessing is part of the time. Rounds alternate (A-B-A-B), so that a machine that
-slows down slows everyone, and the vectors are compared before anything is timed.
+Every contender holds the same random weights of a full-size network and gets the same input.
+Rounds alternate (A-B-A-B), so that a machine that slows down slows everyone, and the vectors are
+compared before anything is timed.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 
-from sightline.core.devices import available_cores, fast_bfloat16, set_threads
+from sightline.bench.embedders import (
+    Contender,
+    Embed,
+    Start,
+    contenders,
+    product_speed,
+    write_random,
+)
+from sightline.core.devices import available_cores, set_threads
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.hub.save import save_checkpoint
 from sightline.inputs.preprocessing import ImageProcessor
-from sightline.inputs.processors import Processor
 from sightline.models.table import system as find_system
 from sightline.nn.meta import without_memory
 from sightline.nn.norms import unit_length
@@ -31,9 +36,8 @@ from sightline.nn.norms import unit_length
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sightline.tasks.model import Model
-
-Embed = Callable[[Sequence[np.ndarray]], "Tensor"]
+REFERENCE = "sightline float32"
+KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Row:
     fastest: float
     slowest: float
     cosine: float
-    """Least cosine between its vectors and Sightline's in float32."""
+    """Least cosine between its vectors and Sightline's in float32, after centring."""
     share_of_limit: float | None
-    """Of the pictures a second that plain matrix products of its type would allow here."""
+    """Of the pictures a second that plain products of its type would allow here."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,14 @@ class EmbedBench:
     """Everything that was measured, the contenders in the order of the rounds."""
 
     model: str
+    start: Start
     batch: int
     rounds: int
     cores: int
     picture: tuple[int, int]
+    """Height and width before preprocessing."""
+    files: int | None
+    """JPEG files of a round, where the clock starts at files."""
     gflop_per_picture: float
     product_gflops: dict[str, float]
     """Measured speed of one large product, by type."""
@@ -81,115 +89,106 @@ def bench_embed(
     model: str = "clip:B/32",
     batch: int = 32,
     rounds: int = 5,
-    picture: tuple[int, int] = (480, 640),
+    start: Start = "pixels",
+    picture: tuple[int, int] | None = None,
+    files: int = 128,
+    only: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> EmbedBench:
-    """Measure Sightline (auto and float32) and transformers (its default and bfloat16).
+    """Measure Sightline (auto, float32, int8) beside transformers and OpenVINO.
 
     Args:
         model: "system:variant" of a dual encoder, as in the table of systems.
-        batch: pictures embedded at once.
-        rounds: each contender embeds the batch once a round, after one round that is not counted.
-        picture: height and width of the pictures.
+        batch: pictures through a network at once.
+        rounds: each contender embeds everything once a round, after one round that is not counted.
+        start: where the clock starts; preprocessing counts from "pictures", decoding from "files".
+        picture: height and width of the pictures; by default 480 x 640, of files 960 x 1280.
+        files: how many JPEG files a round has.
+        only: names of contenders; all that are installed where none is given. Sightline in float32
+            always takes part, since the others' vectors are held against its own.
         progress: called with rounds done and their total.
 
     Raises:
-        ConfigError: an unknown model.
+        ConfigError: an unknown model, start or contender.
     """
+    if start not in get_args(Start):
+        raise ConfigError(unknown_name("start", start, get_args(Start)))
     set_threads()
-    images = _pictures(batch, picture)
+    size = picture or ((960, 1280) if start == "files" else (480, 640))
     with tempfile.TemporaryDirectory() as folder:
-        name, contenders, skipped = _contenders(model, Path(folder))
-        expected = contenders["sightline float32"](images)
-        cosines = {who: _least_cosine(run(images), expected) for who, run in contenders.items()}
-        times: dict[str, list[float]] = {who: [] for who in contenders}
-        for done in range(rounds):
-            for who, run in contenders.items():
-                begun = time.perf_counter()
-                run(images)
-                times[who].append(time.perf_counter() - begun)
-            if progress is not None:
-                progress(done + 1, rounds)
-        flops = _flops_per_picture(model)
-    speeds = {str(kind): product_speed(kind) for kind in (torch.float32, torch.bfloat16)}
-    rows = tuple(
-        _row(who, taken, batch, cosines[who], flops, speeds) for who, taken in times.items()
-    )
+        name = write_random(model, Path(folder) / "model")
+        spec = _spec(model)
+        inputs = _inputs(start, files if start == "files" else batch, size, spec, Path(folder))
+        listed, missing = contenders(
+            Path(folder) / "model", start, batch, (spec.height, spec.width)
+        )
+        chosen = _chosen(listed, only)
+        embedders = {contender.name: contender.load() for contender in chosen}
+        cosines = _cosines(embedders, inputs)
+        times = _timed(embedders, inputs, rounds, progress)
+    flops = _flops_per_picture(model)
+    speeds = {kind: product_speed(KINDS[kind]) for kind in {c.kind for c in chosen}}
     return EmbedBench(
         model=name,
+        start=start,
         batch=batch,
         rounds=rounds,
         cores=available_cores(),
-        picture=picture,
+        picture=size,
+        files=files if start == "files" else None,
         gflop_per_picture=flops / 1e9,
-        product_gflops={kind: speed / 1e9 for kind, speed in speeds.items()},
-        rows=rows,
-        skipped=skipped,
+        product_gflops={kind: speed / 1e9 for kind, speed in sorted(speeds.items())},
+        rows=tuple(
+            _row(c, times[c.name], len(inputs), cosines[c.name], flops, speeds) for c in chosen
+        ),
+        skipped=tuple(missing),
     )
 
 
-def _contenders(model: str, folder: Path) -> tuple[str, dict[str, Embed], tuple[str, ...]]:
-    from sightline.tasks.model import load
-
-    network_name = write_random(model, folder)
-    contenders: dict[str, Embed] = {}
-    for label, dtype in (("sightline auto", "auto"), ("sightline float32", "float32")):
-        contenders[label] = _ours(load(folder, device="cpu", dtype=dtype))
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        return network_name, contenders, ("transformers",)
-    with quiet(transformers):
-        contenders["transformers"] = _transformers(transformers, folder, None)
-        contenders["transformers bfloat16"] = _transformers(transformers, folder, torch.bfloat16)
-    return network_name, contenders, ()
+def _chosen(listed: Sequence[Contender], only: Sequence[str]) -> list[Contender]:
+    names = [contender.name for contender in listed]
+    for name in only:
+        if name not in names:
+            raise ConfigError(unknown_name("contender", name, names))
+    return [c for c in listed if not only or c.name in only or c.name == REFERENCE]
 
 
-def _ours(model: Model) -> Embed:
-    return lambda images: model.embed_images(list(images), len(images))
+def _cosines(embedders: Mapping[str, Embed], inputs: Any) -> dict[str, float]:
+    vectors = {name: embed(inputs) for name, embed in embedders.items()}
+    return {name: _least_cosine(found, vectors[REFERENCE]) for name, found in vectors.items()}
 
 
-def write_random(model: str, folder: Path) -> str:
-    """A full-size checkpoint with random weights, without a vocabulary."""
-    name, colon, variant = model.partition(":")
-    system = find_system(name)
-    if system.role != "dual encoder" or not colon or variant not in system.variants:
-        known = [f"{name}:{v}" for v in system.variants]
-        raise ConfigError(unknown_name("model to measure", model, known))
-    config = system.variants[variant]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = system.build(config)
-    processor = Processor(ImageProcessor(system.preprocessing(config)), None)
-    save_checkpoint(network, processor, config, system, folder)
-    return f"{system.name} {variant}"
+def _timed(
+    embedders: Mapping[str, Embed],
+    inputs: Any,
+    rounds: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, list[float]]:
+    """Seconds of each round; everyone has been called before."""
+    times: dict[str, list[float]] = {name: [] for name in embedders}
+    for done in range(rounds):
+        for name, embed in embedders.items():
+            begun = time.perf_counter()
+            embed(inputs)
+            times[name].append(time.perf_counter() - begun)
+        if progress is not None:
+            progress(done + 1, rounds)
+    return times
 
 
-def _transformers(library: Any, folder: Path, dtype: torch.dtype | None) -> Embed:
-    """Its model and image processor as `from_pretrained` gives them; None is its default type."""
-    options = {} if dtype is None else {"dtype": dtype}
-    network = library.AutoModel.from_pretrained(folder, **options).eval()
-    processor = library.AutoImageProcessor.from_pretrained(folder)
+def _inputs(start: Start, count: int, size: tuple[int, int], spec: Any, folder: Path) -> Any:
+    """What every contender is handed."""
+    pictures = _pictures(count, size)
+    if start == "pixels":
+        return ImageProcessor(spec)(pictures)
+    if start == "pictures":
+        return pictures
+    from PIL import Image
 
-    @torch.inference_mode()
-    def embed(images: Sequence[np.ndarray]) -> Tensor:
-        pixels = processor(list(images), return_tensors="pt")["pixel_values"]
-        features = network.get_image_features(pixel_values=pixels.to(network.dtype))
-        vectors = features if isinstance(features, torch.Tensor) else features.pooler_output
-        return unit_length(vectors)
-
-    return embed
-
-
-@contextmanager
-def quiet(library: Any) -> Iterator[None]:
-    """Without the warnings of transformers or a library of its kind."""
-    level = library.logging.get_verbosity()
-    library.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        library.logging.set_verbosity(level)
+    paths = [folder / f"{number:05}.jpg" for number in range(count)]
+    for path, pixels in zip(paths, pictures, strict=True):
+        Image.fromarray(pixels).save(path, quality=90)
+    return paths
 
 
 def _pictures(count: int, size: tuple[int, int]) -> list[np.ndarray]:
@@ -207,38 +206,34 @@ def _least_cosine(vectors: Tensor, expected: Tensor) -> float:
     return float((a * b).sum(dim=-1).min())
 
 
+def _spec(model: str) -> Any:
+    name, _, variant = model.partition(":")
+    system = find_system(name)
+    return system.preprocessing(system.variants[variant])
+
+
 def _flops_per_picture(model: str) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     name, _, variant = model.partition(":")
     system = find_system(name)
-    config = system.variants[variant]
-    spec = system.preprocessing(config)
+    spec = _spec(model)
     with without_memory():
-        network: Any = system.build(config)
+        network: Any = system.build(system.variants[variant])
         pixels = torch.empty(1, 3, spec.height, spec.width)
     with FlopCounterMode(display=False) as counter:
         network.encode_images(pixels)
     return float(counter.get_total_flops())
 
 
-def product_speed(kind: torch.dtype) -> float:
-    """Floating-point operations a second of a product of the network's shape, the best of five."""
-    rows, width, hidden = 1600, 768, 3072
-    a, b = torch.randn(rows, width).to(kind), torch.randn(hidden, width).to(kind)
-    torch.nn.functional.linear(a, b)
-    best = float("inf")
-    for _ in range(5):
-        begun = time.perf_counter()
-        torch.nn.functional.linear(a, b)
-        best = min(best, time.perf_counter() - begun)
-    return 2 * rows * width * hidden / best
-
-
 def _row(
-    who: str, taken: list[float], batch: int, cosine: float, flops: float, speeds: dict[str, float]
+    contender: Contender,
+    taken: Sequence[float],
+    count: int,
+    cosine: float,
+    flops: float,
+    speeds: Mapping[str, float],
 ) -> Row:
-    bfloat16 = who.endswith("bfloat16") or (who.endswith("auto") and fast_bfloat16("cpu"))
-    limit = speeds["torch.bfloat16" if bfloat16 else "torch.float32"] / flops
-    rate = batch / median(taken)
-    return Row(who, rate, batch / min(taken), batch / max(taken), cosine, rate / limit)
+    rate = count / median(taken)
+    limit = speeds[contender.kind] / flops
+    return Row(contender.name, rate, count / min(taken), count / max(taken), cosine, rate / limit)

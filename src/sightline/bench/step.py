@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightline.bench.embed import product_speed, quiet, write_random
+from sightline.bench.embedders import product_speed, quiet, write_random
 from sightline.core.devices import available_cores, fast_bfloat16, set_threads
 from sightline.core.errors import SightlineError
 from sightline.hub.load import load_checkpoint

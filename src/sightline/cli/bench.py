@@ -1,17 +1,19 @@
-"""`sightline bench embed`: pictures a second on this machine, beside those of transformers."""
+"""`sightline bench embed`: pictures a second on this machine, beside those of its peers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from sightline.cli.options import shared_options
 from sightline.cli.output import Call
 from sightline.cli.progress import Meter
+from sightline.cli.words import word_list
 
 if TYPE_CHECKING:
     from sightline.bench.embed import EmbedBench
+    from sightline.bench.embedders import Start
 
 DEFAULT = "clip:B/32"
 
@@ -21,9 +23,18 @@ DEFAULT = "clip:B/32"
               help="Pictures through the network at once.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="Timed repetitions.")  # fmt: skip
+@click.option("--from", "start", type=click.Choice(["pixels", "pictures", "files"]),
+              default="pixels", show_default=True,
+              help="Start of the clock: tensors, decoded pictures, or JPEG files.")  # fmt: skip
+@click.option("--files", type=click.IntRange(min=1), default=128, show_default=True, metavar="N",
+              help="JPEG files of a round, 960 x 1280.")  # fmt: skip
+@click.option("--only", metavar="A,B", help="Names of the contenders, instead of all.")
 @shared_options(adapter=False)
-def embed(call: Call, batch: int, rounds: int) -> int:
-    """Measure how fast pictures are embedded, with random weights and preprocessing included.
+def embed(call: Call, batch: int, rounds: int, start: str, files: int, only: str | None) -> int:
+    """Measure how fast pictures are embedded, with random weights of full size.
+
+    The peers are transformers in its default and in bfloat16, from pixels also OpenVINO, and from
+    files a loop over torch's DataLoader. The limit is what products alone would allow.
 
     --model takes a published size as system:variant, such as clip:B/32 (the default) or
     siglip:B/16-224.
@@ -35,7 +46,15 @@ def embed(call: Call, batch: int, rounds: int) -> int:
     from sightline.bench.embed import bench_embed
 
     with Meter(call, "rounds") as meter:
-        result = bench_embed(call.model_name or DEFAULT, batch, rounds, progress=meter.update)
+        result = bench_embed(
+            call.model_name or DEFAULT,
+            batch,
+            rounds,
+            start=cast("Start", start),
+            files=files,
+            only=[] if only is None else word_list("--only", only),
+            progress=meter.update,
+        )
     call.model = result.model
     _print(call, result)
     call.document(result.to_json())

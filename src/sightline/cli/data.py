@@ -74,6 +74,9 @@ def inspect(
 @click.option("--shapes", metavar="LIST",
               help="Instead, heights x widths that take turns: 64x64,48x96; or mixed.")  # fmt: skip
 @click.option("--objects", type=click.IntRange(1, 6), metavar="N", help="Objects in each scene.")
+@click.option("--twins", is_flag=True,
+              help="Instead, so many true and false captions of each kind, as SugarCrepe and "
+                   "Winoground write theirs.")  # fmt: skip
 @shared_options(model=False)
 def park(
     call: Call,
@@ -84,11 +87,16 @@ def park(
     size: int | None,
     shapes: str | None,
     objects: int | None,
+    twins: bool,
 ) -> int:
     """Draw parks: pictures with captions, objects, relations and questions, all exactly true."""
     from sightline.data.park.export import write
     from sightline.data.park.scenes import ParkScenes, parse_shapes
 
+    if twins:
+        if shapes is not None or objects is not None:
+            raise click.UsageError("--twins takes neither --shapes nor --objects")
+        return _twins(call, out, count, split, start, size or 64)
     if size is not None and shapes is not None:
         raise click.UsageError("give --size or --shapes, not both")
     mixed = parse_shapes(shapes.split(",")) if shapes is not None else ()
@@ -116,6 +124,16 @@ def digits(call: Call, out: Path, test: int, size: int, seed: int) -> int:
     folder = write_digits(out, test, seed, size)
     call.line(f"wrote {COUNT} pictures to {folder}")
     call.document({"out": str(folder), "pictures": COUNT, "test": test})
+    return 0
+
+
+def _twins(call: Call, out: Path, count: int, split: str, start: int, size: int) -> int:
+    from sightline.data.park.contrasts import twins
+    from sightline.data.park.export import write_twins
+
+    written = write_twins(twins(count, split, start, size), out)
+    call.line(f"wrote {written} contrasts to {out}")
+    call.document({"out": str(out), "contrasts": written, "split": split, "start": start})
     return 0
 
 

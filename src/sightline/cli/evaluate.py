@@ -18,14 +18,26 @@ if TYPE_CHECKING:
     from sightline.data.records import Dataset
     from sightline.evaluation.results import Result
 
+PARK, SCENES = "park", 100
+"""What `eval explain` draws by itself, and how many scenes."""
+
 
 def data_options(function: F) -> F:
     """--data and how to read it, --limit, --out."""
+    function = result_options(function)
     for option in reversed((
         click.option("--data", required=True, metavar="PATH", help="Folder or list of pictures."),
         click.option("--format", "format_", metavar="NAME", help="Where it is not found itself."),
         click.option("--split", metavar="NAME", help="Only this part, such as test."),
         click.option("--images", metavar="DIR", help="The folder that paths are relative to."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def result_options(function: F) -> F:
+    """--limit, --out."""
+    for option in reversed((
         click.option("--limit", type=click.IntRange(min=1), metavar="N",
                      help="A seeded sample of so many pictures; marked partial."),
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -60,13 +72,13 @@ def zeroshot(
     """
     names = None if labels is None else word_list("--labels", labels)
     prompts = sentences("--templates", template, templates) or None
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.zeroshot import zeroshot as measure
 
     with Meter(call) as meter:
         result = measure(model, dataset, names, prompts, limit, batch, meter.update)
-    return _finished(call, result, out)
+    return finished(call, result, out)
 
 
 @click.command()
@@ -89,7 +101,7 @@ def classify(
     of a label that the model was not trained on count as wrong. Give --model: a ViT or a ResNet
     with a classification layer.
     """
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.closed_set import closed_set
 
@@ -103,7 +115,7 @@ def classify(
             f"{len(unknown)} label(s) of the data are none of the model's, and count as wrong: "
             + ", ".join(unknown[:5])
         )
-    return _finished(call, result, out)
+    return finished(call, result, out)
 
 
 @click.command()
@@ -124,7 +136,7 @@ def retrieval(
 
     The data needs captions: a text file beside each picture, or a column named caption.
     """
-    dataset = _open(data, format_, split, images)
+    dataset = open_data(data, format_, split, images)
     model = load_model(call, "eval")
     from sightline.evaluation.retrieval import retrieval as measure
 
@@ -132,10 +144,7 @@ def retrieval(
         result = measure(
             model, dataset, limit=limit, batch_size=batch, progress=meter.update
         )  # fmt: skip
-    return _finished(call, result, out)
-
-
-PARK, SCENES = "park", 100
+    return finished(call, result, out)
 
 
 @click.command()
@@ -167,7 +176,7 @@ def explain(
         name, partial = f"park {split or 'test'}", False
         subjects = measuring.park_subjects(limit or SCENES, split or "test")
     else:
-        dataset = _open(data, format_, split, images)
+        dataset = open_data(data, format_, split, images)
         name, (subjects, partial) = dataset.name, measuring.subjects_of(dataset, limit)
     model = load_model(call, "eval")
     with Meter(call) as meter:
@@ -176,16 +185,16 @@ def explain(
         )
     call.table(("method", *measuring.MEASURES), measuring.rows_of(result))
     rest = [row for row in result.summary_rows() if row[0] not in result.metrics]
-    return _finished(call, result, out, rest)
+    return finished(call, result, out, rest)
 
 
-def _open(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
+def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
     from sightline.data.formats import open_dataset
 
     return open_dataset(data, format_, split=split, images=images)
 
 
-def _finished(
+def finished(
     call: Call, result: Result, out: Path | None, rows: Sequence[tuple[str, str]] | None = None
 ) -> int:
     """Print and write a result; exit 1 where there is no score, 3 where pictures were missing.

@@ -31,7 +31,7 @@ def load_model(call: Call, task: str) -> Model:
     chosen = call.model_name or os.environ.get("SIGHTLINE_MODEL")
     _use_all_cores()
     try:
-        model = load(name, call.device, call.dtype, adapter=call.adapter)
+        model = load(name, call.device, call.dtype, adapter=call.adapter, quantize=call.quantize)
     except HubOfflineError:
         substitute = None if chosen or call.adapter else offline_substitute(task)
         if substitute is None:
@@ -40,7 +40,7 @@ def load_model(call: Call, task: str) -> Model:
             f"{PARK_WARNING}, answers because the hub cannot be reached; once connected: "
             f"sightline pull {name}"
         )
-        model = load(substitute, call.device, call.dtype)
+        model = load(substitute, call.device, call.dtype, quantize=call.quantize)
     call.answered_by(model)
     return model
 

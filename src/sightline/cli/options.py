@@ -18,7 +18,7 @@ from sightline.core.errors import ConfigError, InputError, SightlineError
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
-_SHARED = ("json", "quiet", "debug", "model_name", "adapter", "device", "dtype")
+_SHARED = ("json", "quiet", "debug", "model_name", "adapter", "device", "dtype", "quantize")
 
 
 def shared_options(
@@ -29,7 +29,8 @@ def shared_options(
     Args:
         model: whether the command runs a model. Where not, the model's options are still taken,
             so that a script may pass the same to every command, but change nothing.
-        adapter: whether an adapter can be put on that model; where not, naming one is wrong usage.
+        adapter: whether an adapter can be put on that model, and its bits be made fewer; where not,
+            asking for it is wrong usage.
     """
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., Any]:
@@ -66,6 +67,8 @@ def _options(model: bool, adapter: bool) -> list[Decorator[Any]]:
     hidden = not model
     worn = click.option("--adapter", metavar="NAME", hidden=hidden,
                         help="Folder or hub id of a LoRA adapter to put on the model.")  # fmt: skip
+    narrow = click.option("--quantize", metavar="KIND", hidden=hidden,
+                          help="int8: the image tower in 8 bits, quicker on a CPU.")  # fmt: skip
     return [
         click.option("--model", "model_name", metavar="NAME", hidden=hidden,
                      help="Hub id, known name, bundled name or folder."),
@@ -74,6 +77,7 @@ def _options(model: bool, adapter: bool) -> list[Decorator[Any]]:
                      help="auto, cpu, cuda, cuda:1, mps."),
         click.option("--dtype", default="auto", show_default=True, hidden=hidden,
                      help=f"Number type of the linear layers: {', '.join(DTYPES)}."),
+        *([narrow] if adapter else []),
         click.option("--json", is_flag=True, help="One JSON document on standard output."),
         click.option("-q", "--quiet", is_flag=True, help="No progress and no notes."),
         click.option("--debug", is_flag=True, help="Show tracebacks and the log."),

@@ -29,6 +29,7 @@ class Call:
     adapter: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str | None = None
     model: str | None = None
     """Name of the model that answered."""
     domain: str | None = None

@@ -48,6 +48,10 @@ COMMANDS: Mapping[str, Entry] = {
     "eval zeroshot": Entry("evaluate:zeroshot", "Measure classification by labels alone", TRAIN),
     "eval classify": Entry("evaluate:classify", "Measure a classifier on its own labels", TRAIN),
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
+    "eval compositionality": Entry(
+        "compositionality:compositionality", "Measure whether word order and words count", TRAIN
+    ),
+    "eval bias": Entry("bias:bias", "Measure whether groups are treated differently", TRAIN),
     "eval explain": Entry("evaluate:explain", "Measure explanations against the truth", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),

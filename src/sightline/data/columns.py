@@ -79,7 +79,7 @@ def row_from(fields: Mapping[str, Any], where: str, split: str | None = None) ->
     roles = {columns.image, *columns.captions, columns.label, columns.split, columns.id}
     captions: list[str] = []
     for name in columns.captions:
-        captions += [text for text in _texts(fields[name], name, where) if text not in captions]
+        captions += [text for text in texts_in(fields[name], name, where) if text not in captions]
     found = _word(fields, columns.split, where)
     return Row(
         image=_picture(fields[columns.image], columns.image, where),
@@ -100,7 +100,12 @@ def _picture(value: Any, name: str, where: str) -> str:
     return value.strip()
 
 
-def _texts(value: Any, name: str, where: str) -> list[str]:
+def texts_in(value: Any, name: str, where: str) -> list[str]:
+    """A text or a list of them, stripped; nothing is one empty text.
+
+    Raises:
+        DataError: something else, or half a character.
+    """
     if value is None:
         return [""]
     values = value if isinstance(value, list) else [value]

@@ -55,4 +55,16 @@ class ClassifyingModel(Protocol):
     ) -> Sequence[Label]: ...
 
 
+class MatchingModel(Protocol):
+    """The part of a loaded model that says how probable each text is for a picture."""
+
+    def match(self, image: Any, texts: Sequence[str]) -> Float[Tensor, " M"]: ...
+
+
+class LikelihoodModel(Protocol):
+    """The part of a generating model that gives the likelihood of texts after a picture."""
+
+    def logprob(self, image: Any, prompt: str, texts: Sequence[str]) -> Float[Tensor, " M"]: ...
+
+
 Model = EmbeddingModel | ClassifyingModel

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from sightline.core.errors import AddressError, ConfigError, ImageError
 from sightline.core.interfaces import StoredPicture
 from sightline.evaluation.interfaces import DatasetLike, EmbeddingModel, RecordLike
 
+Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
 """Called with the number of pictures done and their total."""
 
@@ -45,16 +46,25 @@ def select(
     Raises:
         ConfigError: a limit below 1.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}: it must be at least 1, or None for all pictures")
     records = [dataset[i] for i in range(len(dataset))]
     usable = [record for record in records if has_truth(record)]
-    excluded = len(records) - len(usable)
-    if limit is None or limit >= len(usable):
-        return usable, excluded, False
+    chosen = drawn_part(usable, limit, seed)
+    return chosen, len(records) - len(usable), len(chosen) < len(usable)
+
+
+def drawn_part(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
+    """A seeded sample of at most `limit` items in their own order; None for all.
+
+    Raises:
+        ConfigError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}: it must be at least 1, or None for all pictures")
+    if limit is None or limit >= len(items):
+        return list(items)
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(usable), generator=generator)[:limit].sort().values
-    return [usable[i] for i in chosen.tolist()], excluded, True
+    chosen = torch.randperm(len(items), generator=generator)[:limit].sort().values
+    return [items[i] for i in chosen.tolist()]
 
 
 def data_sha256(records: Sequence[RecordLike]) -> str:

@@ -94,6 +94,10 @@ class Result:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     seconds: float = 0.0
+    counted: str = "pictures"
+    """What `n` counts, in the plural."""
+    verdict: str = ""
+    """What a test of several hypotheses comes to, in one line; empty where nothing was tested."""
     partial: bool = False
     """Only part of the data was evaluated: not a score of the data set."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
@@ -131,10 +135,11 @@ class Result:
         rows = [("task", f"{self.task} on {self.data}" + (" (PARTIAL)" if self.partial else ""))]
         rest = [name for name in self.metrics if name != self.headline]
         rows += [(name, _metric_text(self.metrics[name])) for name in [self.headline, *rest]]
+        rows += [("verdict", self.verdict)] if self.verdict else []
         counts = [("missing", self.n_missing), ("invalid", self.n_invalid)]
         counts += [("unparsed", self.n_unparsed), ("excluded", self.n_excluded)]
         remarks = ", ".join(f"{count} {name}" for name, count in counts if count)
-        rows.append(("pictures", f"{self.n}" + (f" ({remarks})" if remarks else "")))
+        rows.append((self.counted, f"{self.n}" + (f" ({remarks})" if remarks else "")))
         rows += [("missing", line) for line in self.missing[:10]]
         if len(self.missing) > 10:
             rows.append(("missing", f"and {len(self.missing) - 10} more, named in results.json"))

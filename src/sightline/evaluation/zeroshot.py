@@ -85,7 +85,7 @@ def zeroshot(
     started = time.monotonic()
     _refuse_classifier(model)
     names = _label_names(dataset, labels)
-    prompts = _templates(model, templates)
+    prompts = own_templates(model, templates)
     records, excluded, partial = select(dataset, limit, seed, lambda r: r.label is not None)
     places = {label: place for place, label in enumerate(names)}
     targets = torch.tensor([places[str(r.label)] for r in records], dtype=torch.long)
@@ -178,7 +178,12 @@ def _label_names(
     return names
 
 
-def _templates(model: Model, templates: Sequence[str] | None) -> list[str]:
+def own_templates(model: Model, templates: Sequence[str] | None) -> list[str]:
+    """The templates given, or the model's own.
+
+    Raises:
+        ConfigError: none, or one without {}.
+    """
     system = getattr(model, "system", None)
     own = getattr(system, "default_template", None) or FALLBACK_TEMPLATE
     chosen = [own] if templates is None else list(templates)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.core.devices import choose_device, choose_dtype, fast_bfloat16
-from sightline.core.errors import ConfigError, UnsupportedTaskError
+from sightline.core.errors import ConfigError
 from sightline.hub.adapters import Adapter, Origin, check_base, find_adapter, put_on
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.hub.contents import read_contents
 from sightline.hub.names import Place, resolve
+from sightline.hub.quantize import check_quantize, quantize_images
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,8 @@ class Loaded:
     """What the model knows, where that is narrow: "drawn parks"."""
     origin: Origin | None = None
     """What an adapter of this network is for, where the weights came from somewhere."""
+    quantize: str | None = None
+    """How the image tower is stored in fewer bits."""
 
 
 def load_checkpoint(
@@ -73,18 +76,23 @@ def load_checkpoint(
             in it. Everything else stays float32.
         revision: branch, tag or commit of a hub model.
         adapter: folder or hub id of a LoRA adapter in PEFT's layout, put on top and not merged.
-        quantize: not available yet.
+        quantize: "int8" turns the transformers that see pictures to 8-bit weights and activations,
+            for answers on the CPU (`nn.quantised`); an adapter is merged first.
         allow_pickle: open weights that exist only as a pickle, as tensors only.
 
     Raises:
         HubError: and its kin, when a hub model cannot be fetched.
         CheckpointError: files that are broken, hostile or do not fit the network.
-        ConfigError: an unknown device, dtype or combination, or an adapter of another model.
-        UnsupportedTaskError: `quantize`.
+        ConfigError: an unknown device, dtype or combination, an adapter of another model, or a
+            network without anything that `quantize` could turn.
     """
-    _refuse_unsupported(quantize)
+    import torch
+
+    from sightline.nn.packed import pack
+
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
+    check_quantize(quantize, chosen_device, chosen_dtype)
     place = resolve(os.fspath(name))
     worn = None if adapter is None else find_adapter(adapter, allow_pickle=allow_pickle)
     if worn is not None:
@@ -97,7 +105,13 @@ def load_checkpoint(
         if revision is not None:
             raise ConfigError(f"revision {revision!r} belongs to hub models; {name} is a folder")
         folder = place.folder
-    return _load_folder(folder, place, worn, chosen_device, chosen_dtype, allow_pickle)
+    loaded = _load_folder(folder, place, worn, chosen_device, chosen_dtype, allow_pickle)
+    if quantize is not None:
+        quantize_images(loaded.network, loaded.processor, loaded.system)
+        loaded.quantize = quantize
+    if chosen_dtype == torch.bfloat16 and chosen_device.type == "cpu" and fast_bfloat16("cpu"):
+        pack(loaded.network)
+    return loaded
 
 
 def _load_folder(
@@ -108,10 +122,6 @@ def _load_folder(
     dtype: torch.dtype,
     allow_pickle: bool,
 ) -> Loaded:
-    import torch
-
-    from sightline.nn.packed import pack
-
     contents = read_contents(folder, allow_pickle=allow_pickle)
     network = contents.network
     _fill(network, contents.state, device, dtype)
@@ -119,8 +129,6 @@ def _load_folder(
     whole: tuple[str, ...] = ()
     if worn is not None:
         whole = put_on(network, worn, contents.system, contents.config, allow_pickle)
-    if dtype == torch.bfloat16 and device.type == "cpu" and fast_bfloat16("cpu"):
-        pack(network)
     domain = read_card(folder).get("domain", DRAWN_PARKS if place.bundled else None)
     revision = folder.name if _COMMIT.fullmatch(folder.name) else None
     return Loaded(
@@ -179,14 +187,6 @@ def _fill_computed_buffers(
     for name in empty:
         owner, _, own_name = name.rpartition(".")
         network.get_submodule(owner)._buffers[own_name] = computed[name].to(device)
-
-
-def _refuse_unsupported(quantize: str | None) -> None:
-    if quantize is not None:
-        raise UnsupportedTaskError(
-            f"quantize {quantize!r}: this version computes in float32, bfloat16 or float16; choose "
-            "one with dtype"
-        )
 
 
 def commit_of(folder: Path) -> str | None:

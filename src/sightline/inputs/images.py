@@ -27,7 +27,7 @@ from sightline.inputs.fetch import fetch
 from sightline.inputs.folders import IMAGE_SUFFIXES, find_images, nearest_files, shown_name
 from sightline.inputs.formats import identify
 from sightline.inputs.headers import guard
-from sightline.inputs.jpeg import is_complete, with_right_inks
+from sightline.inputs.jpeg import is_complete, reduce, with_right_inks
 from sightline.inputs.limits import (
     DEFAULT_OPTIONS,
     MAX_PIXELS,
@@ -232,6 +232,8 @@ def _decode(data: bytes, options: DecodeOptions, name: str) -> NDArray[np.uint8]
         )
     with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
         check_size(*image.size, options)
+        if kind == "JPEG" and options.jpeg_side is not None:
+            reduce(image, options.jpeg_side)
         if kind == "TIFF":
             _check_strips(image, len(data), options)
         transparent = image.info.get("transparency")
@@ -240,7 +242,7 @@ def _decode(data: bytes, options: DecodeOptions, name: str) -> NDArray[np.uint8]
             image.info["transparency"] = tuple(level >> 8 for level in transparent)
         covered = _covered(image)
         array = _finish(image, options, name)
-        if kind == "JPEG" and not is_complete(image, data):
+        if kind == "JPEG" and not is_complete(image, data, options.jpeg_side):
             raise truncated("its pixel data end before the picture does")
     return array if covered is None else _on_white(array, covered)
 

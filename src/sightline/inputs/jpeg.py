@@ -20,7 +20,12 @@ def with_right_inks(image: Image.Image) -> Image.Image:
     return plain
 
 
-def is_complete(image: Image.Image, data: bytes) -> bool:
+def reduce(image: Image.Image, side: int) -> None:
+    """Have an opened JPEG decoded at 1/2, 1/4 or 1/8, its shorter side not below `side`."""
+    image.draft(None, (side, side))  # None keeps the mode
+
+
+def is_complete(image: Image.Image, data: bytes, side: int | None = None) -> bool:
     """Whether the pixel data reach to the end of a picture that libjpeg decoded without an error.
 
     Where a file has its end mark too early, or promises more pixels than it holds, libjpeg fills
@@ -31,6 +36,7 @@ def is_complete(image: Image.Image, data: bytes) -> bool:
     Args:
         image: as Pillow decoded it.
         data: the file it was decoded from.
+        side: what it was reduced to.
     """
     last = image.getpixel((image.width - 1, image.height - 1))
     levels = last if isinstance(last, tuple) else (last,)
@@ -42,6 +48,8 @@ def is_complete(image: Image.Image, data: bytes) -> bool:
     padded = io.BytesIO(data[:end] + _FILLER + data[end:])
     try:
         with Image.open(padded, formats=["JPEG"]) as again:
+            if side is not None:
+                reduce(again, side)
             again.load()
             return ImageChops.difference(image, again).getbbox(alpha_only=False) is None
     except (OSError, SyntaxError, ValueError):

@@ -22,6 +22,9 @@ class DecodeOptions:
             1 x 10,000 passes, and a strip of 1 x 64,000,000 cannot reach a resize.
         max_bytes: the largest file; the default holds `max_pixels` of uncompressed 8-bit RGBA.
         colour_managed: convert from the embedded ICC profile to sRGB.
+        jpeg_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps
+            so many pixels; None decodes all of it. Quicker, and pixels differ: the decoder averages
+            blocks where a resize would filter.
         remote: whether an http(s) address may be fetched at all.
         fetch: the rules of the fetcher.
     """
@@ -30,6 +33,7 @@ class DecodeOptions:
     max_side: int = MAX_SIDE
     max_bytes: int = MAX_BYTES
     colour_managed: bool = True
+    jpeg_side: int | None = None
     remote: bool = True
     fetch: FetchLimits = field(default_factory=FetchLimits)
 

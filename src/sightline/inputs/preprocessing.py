@@ -107,6 +107,14 @@ class ImageSpec:
             (left + self.width) * across, (top + self.height) * down,
         )  # fmt: skip
 
+    @property
+    def least_side(self) -> int | None:
+        """Pixels that a shorter side needs so that nothing is enlarged; None to keep them all."""
+        if self.fit in ("crop", "keep"):
+            return None
+        sides = self.resized(1, 1)
+        return max(sides)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `ImageSpec.from_dict` reads them back."""
         return dataclasses.asdict(self)

@@ -1,10 +1,11 @@
-"""Weights laid out once for oneDNN, and activations computed inside the product that they follow.
+"""Weights laid out once for oneDNN, and blocks that touch memory as seldom as they can.
 
 For answers on a CPU with bfloat16 products of its own. A plain product brings its weight into
 oneDNN's blocked order at every call, and an activation behind it reads and writes the widest tensor
-of the block again; here both happen once. The numbers stay what `nn.precision.lower` makes of them:
-`state_dict` gives the weights back bit for bit under their own names. There is no backward pass:
-`unpack` first.
+of the block again; here both happen once, each half of a block is added to the residual stream in
+place, and a long batch walks through all blocks in pieces that stay in the cache. The numbers stay
+what `nn.precision.lower` makes of them: `state_dict` gives the weights back bit for bit under their
+own names. There is no backward pass: `unpack` first.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
+from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, gelu_tanh, quick_gelu
+from sightline.nn.norms import at_least_float32
 
 FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.relu: ("relu", ""),
@@ -28,6 +31,9 @@ FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     gelu_tanh: ("gelu", "tanh"),
 }
 """Activations to what oneDNN calls them: kind and algorithm."""
+ROWS_A_CORE = 512
+"""Vectors that one core walks through the blocks at a time. Measured with 2 MB of second-level
+cache: 64 pictures a second where 1,600 rows gave 50 (ViT-B/32), 14.5 against 11.5 (B/16)."""
 
 
 class PackedLinear(nn.Module):
@@ -91,16 +97,32 @@ class PackedMLP(nn.Module):
 
     def __init__(self, fc1: PackedLinear, fc2: PackedLinear, plain: Callable[..., Tensor]) -> None:
         super().__init__()
+        assert fc1.bias is not None and fc2.bias is not None, "those of an MLP"
         self.fc1, self.fc2, self.activation = fc1, fc2, plain
+        self.slope = QUICK if plain is quick_gelu else 1.0
+        """Quick GELU is silu of the sloped input by the slope: it goes to what comes in and off
+        what goes out, where it costs no rounding."""
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        fc1, fc2 = self.fc1, self.fc2
-        assert fc1.bias is not None and fc2.bias is not None, "those of an MLP"
-        if self.activation is not quick_gelu:
-            return fc2(product(x, fc1.weight, fc1.bias, *FUSED[self.activation]))
-        # The slope goes to what comes in and off what goes out, where it costs no rounding.
-        hidden = product(QUICK * x.float(), fc1.weight, QUICK * fc1.bias, "swish")
-        return torch.add(fc2.bias.float(), product(hidden, fc2.weight, None), alpha=1 / QUICK)
+        fc2 = self.fc2
+        if self.slope == 1.0:
+            return fc2(self._hidden(x))
+        answer = product(self._hidden(self.slope * x.float()), fc2.weight, None)
+        assert fc2.bias is not None
+        return torch.add(fc2.bias.float(), answer, alpha=1 / self.slope)
+
+    def add_to(self, total: Float[Tensor, "*B D"], x: Float[Tensor, "*B D"]) -> None:
+        """Add the answer to `total`, in place; `x` comes with the slope already in it."""
+        bias = self.fc2.bias
+        assert bias is not None
+        answer = product(self._hidden(x), self.fc2.weight, self.slope * bias)
+        total.add_(answer, alpha=1 / self.slope)
+
+    def _hidden(self, sloped: Float[Tensor, "*B D"]) -> Float[Tensor, "*B H"]:
+        kind, algorithm = ("swish", "") if self.slope != 1.0 else FUSED[self.activation]
+        bias = self.fc1.bias
+        assert bias is not None
+        return product(sloped, self.fc1.weight, self.slope * bias, kind, algorithm)
 
     def plain(self) -> MLP:
         """The layers that this was made of."""
@@ -109,6 +131,77 @@ class PackedMLP(nn.Module):
             mlp = MLP(self.fc1.in_features, self.fc1.out_features, name)
         mlp.fc1, mlp.fc2 = self.fc1.plain(), self.fc2.plain()
         return mlp
+
+
+class PackedBlock(nn.Module):
+    """`Block` with norms in front, which adds both halves to `x` in place. Nothing is dropped."""
+
+    mlp: PackedMLP
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.norm1, self.attention = block.norm1, block.attention
+        self.norm2, self.mlp = block.norm2, block.mlp
+        self.dropout = block.dropout
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, ...] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """The same tensor, changed."""
+        x.add_(self.attention(self.norm1(x), mask=mask))
+        norm, slope = self.norm2, self.mlp.slope
+        sloped = F.layer_norm(
+            x, norm.normalized_shape, slope * norm.weight, slope * norm.bias, norm.eps
+        )
+        self.mlp.add_to(x, sloped)
+        return x
+
+    def plain(self) -> Block:
+        """The block that this was made of, with its parts as they are."""
+        first = self.attention.q
+        with torch.device("meta"):
+            block = Block(
+                self.norm1.normalized_shape[0],
+                self.attention.num_heads,
+                1,
+                activation="relu",
+                norm_eps=self.norm1.eps,
+                qkv_bias=first.bias is not None,
+                dropout=self.dropout,
+            )
+        for name in ("norm1", "attention", "norm2", "mlp"):
+            setattr(block, name, getattr(self, name))
+        return block
+
+
+class PackedTransformer(nn.Module):
+    """`Transformer` that takes a long batch through its blocks in pieces that stay in the cache."""
+
+    def __init__(self, blocks: nn.ModuleList) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], mask: Bool[Tensor, ...] | None = None
+    ) -> Float[Tensor, "B L D"]:
+        x = at_least_float32(x).clone()  # the blocks change it
+        rows = ROWS_A_CORE * torch.get_num_threads()
+        size = max(1, rows // x.shape[1])
+        for start in range(0, x.shape[0], size):
+            piece = slice(start, start + size)
+            own = mask[piece] if mask is not None and by_picture(mask) else mask
+            for block in self.blocks:
+                block(x[piece], own)
+        return x
+
+    def plain(self) -> Transformer:
+        """The stack that this was made of, with its blocks as they are."""
+        return Transformer(self.blocks)
+
+
+def by_picture(mask: Bool[Tensor, ...]) -> bool:
+    """Whether a mask that broadcasts to [B N L S] has rows of its own for each of the batch."""
+    return mask.dim() == 4 and mask.shape[0] > 1
 
 
 def product(
@@ -134,34 +227,44 @@ def product(
 
 
 def pack(network: nn.Module) -> nn.Module:
-    """Pack every linear layer and every MLP of them, in place; returns the network.
+    """Pack every linear layer, and what is made of nothing else, in place; returns the network.
 
     Layers of other classes (convolutions, those that carry an adapter) stay as they are, and so do
     weights that are neither bfloat16 nor float32.
     """
     for name, module in list(network.named_children()):
-        if type(module) is Linear and module.weight.dtype in (torch.bfloat16, torch.float32):
-            setattr(network, name, PackedLinear(module.weight, module.bias))
-        else:
-            pack(module)
-    for name, module in list(network.named_children()):
-        if type(module) is MLP and isinstance(module.fc1, PackedLinear):
-            fusable = module.activation in FUSED or module.activation is quick_gelu
-            if fusable and isinstance(module.fc2, PackedLinear):
-                packed = PackedMLP(module.fc1, module.fc2, module.activation)
-                setattr(network, name, packed.train(module.training))
+        pack(module)
+        packed = _packed(module)
+        if packed is not module:
+            setattr(network, name, packed.train(module.training))
     return network
+
+
+def _packed(module: nn.Module) -> nn.Module:
+    """The packed form of a module whose own parts are packed already, where there is one."""
+    if type(module) is Linear and module.weight.dtype in (torch.bfloat16, torch.float32):
+        return PackedLinear(module.weight, module.bias)
+    if type(module) is MLP:
+        fusable = module.activation in FUSED or module.activation is quick_gelu
+        fc1, fc2 = module.fc1, module.fc2
+        if fusable and isinstance(fc1, PackedLinear) and isinstance(fc2, PackedLinear):
+            return PackedMLP(fc1, fc2, module.activation)
+    if type(module) is Transformer and all(_foldable(block) for block in module.blocks):
+        return PackedTransformer(nn.ModuleList(PackedBlock(b) for b in module.blocks))
+    return module
+
+
+def _foldable(block: nn.Module) -> bool:
+    return type(block) is Block and not block.post_norm and isinstance(block.mlp, PackedMLP)
 
 
 def unpack(network: nn.Module) -> nn.Module:
     """Undo `pack`, in place; returns the network."""
     for name, module in list(network.named_children()):
-        if isinstance(module, PackedMLP):
-            setattr(network, name, module.plain().train(module.training))
-        elif isinstance(module, PackedLinear):
-            setattr(network, name, module.plain())
-        else:
-            unpack(module)
+        if isinstance(module, PackedLinear | PackedMLP | PackedBlock | PackedTransformer):
+            module = module.plain().train(module.training)
+            setattr(network, name, module)
+        unpack(module)
     return network
 
 

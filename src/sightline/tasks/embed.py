@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from sightline.core.errors import ConfigError, unknown_name
+from sightline.inputs.limits import DEFAULT_OPTIONS, DecodeOptions
 from sightline.tasks.abilities import cannot
 from sightline.tasks.batching import (
     Failed,
@@ -150,9 +153,28 @@ def without_dropout(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def decode_options(model: Model) -> DecodeOptions:
+    """How the model's pictures are read, by its `decode`.
+
+    Raises:
+        ConfigError: an unknown way, or "reduced" where the size that a picture needs is not known.
+    """
+    if model.decode == "exact":
+        return DEFAULT_OPTIONS
+    if model.decode != "reduced":
+        raise ConfigError(unknown_name("decode", model.decode, ("exact", "reduced")))
+    side = getattr(getattr(model.processor.image, "spec", None), "least_side", None)
+    if side is None:
+        raise ConfigError(
+            f"decode='reduced' is for models that resize every picture to one size, and "
+            f"{model.name} does not: use decode='exact'"
+        )
+    return replace(DEFAULT_OPTIONS, jpeg_side=side)
+
+
 def _pixels(model: Model, source: Any, place: int) -> Pixels:
     """One picture, read and prepared as the checkpoint wants it, as a batch of one."""
-    return model.processor.images([read_named(source, place)])
+    return model.processor.images([read_named(source, place, decode_options(model))])
 
 
 def _encode_pixels(model: Model, pixels: Pixels) -> Tensor:

@@ -180,10 +180,12 @@ def probe(model: Model) -> Tensor:
 
 
 def preprocessing_digest(model: Model) -> str:
-    """Sixteen hex digits that change when the picture preprocessing does."""
+    """Sixteen hex digits that change when the preprocessing or the decoding of pictures does."""
     spec = getattr(model.processor.image, "spec", None)
     fields = asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else repr(spec)
     text = json.dumps(fields, sort_keys=True, default=str)
+    if model.decode != "exact":
+        text += model.decode
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

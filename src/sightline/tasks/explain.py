@@ -35,7 +35,7 @@ from sightline.core.interfaces import PatchBatch
 from sightline.core.outputs import Box
 from sightline.inputs.naflex import as_patches, as_pixels
 from sightline.nn import relevance
-from sightline.nn.attention import recording
+from sightline.nn.attention import Attention, recording
 from sightline.nn.copies import float32_copy
 from sightline.nn.pooling import AttentionPool
 from sightline.tasks.abilities import EXPLAIN, EXPLAIN_METHODS, cannot, closed_labels
@@ -138,14 +138,20 @@ def checked_method(model: Model, method: str | None) -> str:
     if method not in possible:
         raise UnsupportedTaskError(
             f"method {method!r} follows attention between all places of a picture, which "
-            f"{model.name} ({model.system.name}) has not: use {', '.join(possible)}"
+            f"{model.name} ({model.system.name}{', 8 bits' if model.quantize else ''}) cannot "
+            f"show: use {', '.join(possible)}"
         )
     return method
 
 
 def _attends(tower: Any) -> bool:
-    """Whether blocks of attention over all places end in one row: a class token's or a pool's."""
-    return hasattr(tower, "transformer") and (hasattr(tower, "class_token") or _pools(tower))
+    """Whether blocks of attention over all places end in one row: a class token's or a pool's.
+
+    Blocks in 8 bits have no attention that can be listened to or gone back through.
+    """
+    blocks = getattr(getattr(tower, "transformer", None), "blocks", ())
+    heard = [isinstance(getattr(block, "attention", None), Attention) for block in blocks]
+    return bool(heard) and all(heard) and (hasattr(tower, "class_token") or _pools(tower))
 
 
 def _pools(tower: Any) -> bool:

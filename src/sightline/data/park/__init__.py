@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from sightline.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sightline.data.park.contrasts import twins as twins
     from sightline.data.park.export import write as write
+    from sightline.data.park.export import write_twins as write_twins
     from sightline.data.park.layout import MAX_OBJECTS as MAX_OBJECTS
+    from sightline.data.park.planted import planted_scenes as planted_scenes
     from sightline.data.park.scenes import SHAPES as SHAPES
     from sightline.data.park.scenes import ParkObject as ParkObject
     from sightline.data.park.scenes import ParkScenes as ParkScenes
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
     from sightline.data.park.vocabulary import with_article as with_article
 
 _ROOMS = {
-    "export": ["write"],
+    "contrasts": ["twins"],
+    "export": ["write", "write_twins"],
     "layout": ["MAX_OBJECTS"],
+    "planted": ["planted_scenes"],
     "scenes": [
         *["SHAPES", "ParkObject", "ParkScenes", "Question", "Relation", "Scene"],
         *["digest", "scene"],
@@ -63,11 +68,14 @@ __all__ = [
     "digest",
     "held_out_pairs",
     "phrases",
+    "planted_scenes",
     "plural",
     "scene",
     "texts",
+    "twins",
     "with_article",
     "write",
+    "write_twins",
 ]
 
 __getattr__ = lazy_names(

@@ -1,4 +1,4 @@
-"""Scenes as a folder of pictures with one line of JSON each, for programs that read files."""
+"""Scenes as a folder of pictures with one line of JSON each, and twins in the layouts of others."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_folder, write_json
+from sightline.data.contrasts import Contrast, ContrastSet
 from sightline.data.park.scenes import Scene
 from sightline.data.park.vocabulary import VERSION
 
 FORMAT, FORMAT_VERSION = "sightline-park", 1
+TWINS_FORMAT = "sightline-park-twins"
 
 
 def write(scenes: Iterable[Scene], folder: str | os.PathLike[str]) -> int:
@@ -39,6 +44,56 @@ def write(scenes: Iterable[Scene], folder: str | os.PathLike[str]) -> int:
         head = {"format": FORMAT, "version": FORMAT_VERSION, "park": VERSION, "scenes": count}
         write_json(temporary / "park.json", head)
     return count
+
+
+def write_twins(twins: ContrastSet, folder: str | os.PathLike[str]) -> int:
+    """Write drawn contrasts as others read theirs; returns how many.
+
+    Contrasts of one picture become SugarCrepe's files, one a subset (`count.json`: filename,
+    caption, negative_caption), quadruples Winoground's `examples.jsonl`; the pictures lie in
+    `images`. The folder appears whole or not at all.
+
+    Raises:
+        DataError: the folder exists and is not empty, or a picture is not an array of pixels.
+    """
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise DataError(f"{target} already holds other files: name a new or an empty folder")
+    with atomic_folder(target) as temporary:
+        (temporary / "images").mkdir()
+        choices: dict[str, dict[str, dict[str, str]]] = {}
+        quadruples = []
+        for number, contrast in enumerate(twins):
+            names = _write_pictures(contrast, number, temporary / "images")
+            first, second = contrast.captions[:2]
+            if len(names) == 2:
+                quadruples.append({
+                    "id": number, "image_0": names[0], "image_1": names[1], "caption_0": first,
+                    "caption_1": second, "collapsed_tag": contrast.subset,
+                })  # fmt: skip
+                continue
+            entries = choices.setdefault(contrast.subset, {})
+            entries[str(number)] = {
+                "filename": names[0] + ".png", "caption": first, "negative_caption": second,
+            }  # fmt: skip
+        for subset, entries in choices.items():
+            write_json(temporary / f"{subset}.json", entries)
+        lines = "".join(json.dumps(entry) + "\n" for entry in quadruples)
+        (temporary / "examples.jsonl").write_text(lines, encoding="utf-8")
+        head = {"format": TWINS_FORMAT, "version": FORMAT_VERSION, "park": VERSION}
+        write_json(temporary / "park.json", {**head, "contrasts": len(twins)})
+    return len(twins)
+
+
+def _write_pictures(contrast: Contrast, number: int, folder: Path) -> list[str]:
+    """PNG files of a contrast; their names without the suffix, as Winoground writes them."""
+    names = []
+    for place, image in enumerate(contrast.images):
+        if not isinstance(image, np.ndarray):
+            raise DataError(f"{contrast.id}: only drawn pictures are written, got a file of one")
+        names.append(f"{number:06d}_{place}")
+        Image.fromarray(image).save(folder / f"{names[-1]}.png")
+    return names
 
 
 def describe(drawn: Scene) -> dict[str, Any]:
