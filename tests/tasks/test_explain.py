@@ -243,6 +243,24 @@ def test_packed_and_plain_weights_give_nearly_the_same_map(tmp_path: Path) -> No
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
 
 
+@pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")),
+    reason="this build of torch has no 8-bit products of oneDNN",
+)
+def test_blocks_in_8_bits_are_covered(tmp_path: Path) -> None:
+    """They have no attention to listen to, and say so."""
+    tiny_folder("siglip", tmp_path / "m")
+    model = sightline.load(tmp_path / "m", device="cpu", dtype="float32", quantize="int8")
+    before = model.embed_images(picture())
+    assert methods_of(model) == ("occlusion",)
+    assert model.explain(picture(), TEXT).max() == 1
+    with pytest.raises(
+        UnsupportedTaskError, match=r"\(siglip, 8 bits\) cannot show: use occlusion"
+    ):
+        model.explain(picture(), TEXT, "gradient")
+    assert torch.equal(model.embed_images(picture()), before)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_in_training_and_without_gradients_around_is_explained_all_the_same(
     tmp_path: Path, dtype: str
