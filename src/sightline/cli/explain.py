@@ -13,10 +13,13 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import FAILED, Call, one_line
 from sightline.cli.pictures import Source, answers, expand
 from sightline.cli.words import word_list
+from sightline.core.errors import SightlineError
 from sightline.core.files import atomic_file
 from sightline.tasks.abilities import EXPLAIN_METHODS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sightline.tasks.explain import Explanation
     from sightline.tasks.model import Model
     from sightline.tasks.occlusion import Occlusion
@@ -74,10 +77,10 @@ def explain(
     model = load_model(call, "explain")
     results, rows = [], []
     stream = _explained(model, sources, text, method, others, covering)
-    for name, found in answers(call, sources, stream, beside_rows=True):
+    for name, (pixels, found) in answers(call, sources, stream, beside_rows=True):
         described = [_described(one) for one in found]
         results.append({"file": name, "explanations": described})
-        rows.append(_drawn(name, found))
+        rows.append(_drawn(name, pixels, found))
         for one in described:
             call.line("\t".join((one_line(name), *_row(one))))
         if numbers is not None:
@@ -95,24 +98,34 @@ def _explained(
     model: Model, sources: Sequence[Source], text: str, method: str | None,
     against: Sequence[str], covering: Occlusion,
 ) -> Iterator[Any]:  # fmt: skip
-    """The maps of every method for each picture, or why it could not be read."""
-    from sightline.tasks.batching import Failed
+    """Pixels and the maps of every method for each picture, or why it could not be read.
+
+    Each is read once, whatever the number of methods.
+    """
+    from sightline.tasks.batching import Failed, read_named, source_name
     from sightline.tasks.explain import explain_each, methods_of
 
-    methods = methods_of(model) if method == ALL else [method]
+    at_hand: list[np.ndarray] = []
     streams = [
-        explain_each(model, sources, text, one, against, covering, "collect") for one in methods
+        explain_each(model, (at_hand[0] for _ in sources), text, one, against, covering, "collect")
+        for one in (methods_of(model) if method == ALL else [method])
     ]
-    for found in zip(*streams, strict=True):
+    for place, source in enumerate(sources):
+        try:
+            at_hand[:] = [read_named(source, place)]
+        except SightlineError as error:
+            yield Failed(source_name(source, place), error)
+            continue
+        found = [next(stream) for stream in streams]
         failed = [one for one in found if isinstance(one, Failed)]
-        yield failed[0] if failed else found
+        yield failed[0] if failed else (at_hand[0], found)
 
 
-def _drawn(name: str, found: Sequence[Explanation]) -> Any:
+def _drawn(name: str, pixels: np.ndarray, found: Sequence[Explanation]) -> Any:
     from sightline.tasks.overlay import heat_items
 
     maps = [(f"{one.method}, score {one.score:.2f}", one.heat) for one in found]
-    return heat_items(name, maps, Path(name).name)
+    return heat_items(pixels, maps, Path(name).name)
 
 
 def _write_sheet(out: Path, rows: Sequence[Any], text: str) -> None:
