@@ -34,9 +34,10 @@ BELOW = {
     "jobs": "tasks search data hub inputs core",
     "demo": "tasks evaluation data core",
     "server": "tasks generation hub search inputs core",
-    "bench": "recipes tasks evaluation training hub models objectives metrics data inputs nn core",
-    "cli": "bench demo recipes tasks evaluation training hub models objectives metrics data "
-    "inputs nn core",
+    "bench": "recipes tasks evaluation training hub models objectives metrics search data inputs "
+    "nn core",
+    "cli": "bench demo recipes tasks evaluation training hub models objectives metrics search "
+    "data inputs nn core",
 }
 OPTIONAL = {
     "matplotlib", "sklearn", "pillow_heif", "transformers", "openvino", "onnxruntime", "av",
@@ -184,7 +185,7 @@ def test_start_is_quick(arguments, limit):
 
 
 def test_public_names():
-    assert set(dir(sightline)) == {"Model", "__version__", "data", "load", "pipeline"}
+    assert set(dir(sightline)) == {"Index", "Model", "__version__", "data", "load", "pipeline"}
     for name in dir(sightline):
         assert getattr(sightline, name) is not None
 

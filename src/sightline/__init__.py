@@ -10,18 +10,20 @@ from sightline.core.version import __version__
 
 if TYPE_CHECKING:
     from sightline import data as data
+    from sightline.tasks.index import Index as Index
     from sightline.tasks.model import Model as Model
     from sightline.tasks.model import load as load
     from sightline.tasks.pipeline import pipeline as pipeline
 
 _PUBLIC = {
+    "Index": "sightline.tasks.index",
     "Model": "sightline.tasks.model",
     "data": "sightline.data",
     "load": "sightline.tasks.model",
     "pipeline": "sightline.tasks.pipeline",
 }
 
-__all__ = ["Model", "__version__", "data", "load", "pipeline"]
+__all__ = ["Index", "Model", "__version__", "data", "load", "pipeline"]
 
 __getattr__ = lazy_names(__name__, _PUBLIC)
 

@@ -151,7 +151,8 @@ def filter(
 
 def _filtered(call: Call, dataset: Dataset, rules: list[Rule], original_sizes: bool) -> Filtered:
     from sightline.data.curation.filters import filter_records
-    from sightline.data.curation.picture_size import original_size, picture_size
+    from sightline.data.curation.picture_size import original_size
+    from sightline.inputs.picture_size import picture_size
 
     with Meter(call, "records") as meter:
         found = filter_records(

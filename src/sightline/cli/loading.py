@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 PARK_WARNING = "a model of drawn parks, not for photographs"
 
 
-def load_model(call: Call, task: str) -> Model:
+def load_model(call: Call, task: str, made_with: tuple[str, str | None] | None = None) -> Model:
     """Load the model for a task and note it for the document.
 
-    `--model`, then `SIGHTLINE_MODEL`, then the task's public default. Only where that default
-    cannot be reached and nobody named a model, the bundled model of drawn parks steps in, and the
-    first line says so, also with --quiet.
+    `--model`, then what a collection was `made_with` (name and revision), then `SIGHTLINE_MODEL`,
+    then the task's public default. Only where that default cannot be reached and nobody named a
+    model, the bundled model of drawn parks steps in, and the first line says so, also with --quiet.
 
     Raises:
         SightlineError: what `sightline.load` raises.
@@ -27,11 +27,14 @@ def load_model(call: Call, task: str) -> Model:
     from sightline.hub.catalogue import default_model, offline_substitute
     from sightline.tasks.model import load
 
-    name = default_model(task, call.model_name)
-    chosen = call.model_name or os.environ.get("SIGHTLINE_MODEL")
+    own, revision = (None, None) if call.model_name or made_with is None else made_with
+    name = default_model(task, call.model_name or own)
+    chosen = call.model_name or own or os.environ.get("SIGHTLINE_MODEL")
     _use_all_cores()
     try:
-        model = load(name, call.device, call.dtype, adapter=call.adapter, quantize=call.quantize)
+        model = load(
+            name, call.device, call.dtype, revision, adapter=call.adapter, quantize=call.quantize
+        )
     except HubOfflineError:
         substitute = None if chosen or call.adapter else offline_substitute(task)
         if substitute is None:

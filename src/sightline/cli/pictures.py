@@ -107,6 +107,15 @@ def embed_pictures(call: Call, model: Model, sources: Sequence[Source], batch: i
     )
 
 
+def write_hits(path: Path, hits: Sequence[tuple[str, str, float]], title: str) -> None:
+    """A contact sheet of hits (file, caption, score); the best score is a full bar."""
+    from sightline.tasks.sheets import SheetItem, write_sheet
+
+    best = max(score for _, _, score in hits)
+    items = [SheetItem(*hit) for hit in hits]
+    write_sheet(path, items, title=title, score_range=(0.0, best if best > 0 else 1.0))
+
+
 def labels_json(labels: Iterable[Any]) -> list[dict[str, Any]]:
     """Labels with their scores as JSON objects."""
     return [{"label": label.label, "score": label.score} for label in labels]

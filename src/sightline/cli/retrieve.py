@@ -12,7 +12,7 @@ import click
 from sightline.cli.loading import load_model
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import FAILED, Call, one_line
-from sightline.cli.pictures import embed_pictures, expand
+from sightline.cli.pictures import embed_pictures, expand, write_hits
 from sightline.cli.words import sentences
 from sightline.core.errors import ImageError
 
@@ -71,7 +71,8 @@ def retrieve(
         collection.save(save)
         call.note(f"kept {len(collection.ids)} embeddings in {save}")
     if sheet is not None and hits and collection.kind == "image":
-        _write_sheet(sheet, hits, query or f"like {image}")
+        shown = [(hit.id, Path(hit.id).name, hit.score) for hit in hits]
+        write_hits(sheet, shown, query or f"like {image}")
         call.note(f"wrote {sheet}")
     for hit in hits:
         call.line(f"{hit.score:.3f}\t{one_line(hit.id)}")
@@ -133,11 +134,3 @@ def _search(asked: Any, collection: Embeddings, k: int) -> list[Hit]:
     scores, places = top_k(asked, collection.vectors, k)
     pairs = zip(scores[0].tolist(), places[0].tolist(), strict=True)
     return [Hit(collection.ids[place], score) for score, place in pairs]
-
-
-def _write_sheet(path: Path, hits: Sequence[Hit], title: str) -> None:
-    from sightline.tasks.sheets import SheetItem, write_sheet
-
-    items = [SheetItem(hit.id, Path(hit.id).name, hit.score) for hit in hits]
-    best = max(hit.score for hit in hits)
-    write_sheet(path, items, title=title, score_range=(0.0, best if best > 0 else 1.0))

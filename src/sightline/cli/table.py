@@ -31,6 +31,15 @@ COMMANDS: Mapping[str, Entry] = {
     "classify": Entry("classify:classify", "Say which of these labels fits each picture", PICTURES),
     "tag": Entry("tag:tag", "Find all words that fit each picture", PICTURES),
     "retrieve": Entry("retrieve:retrieve", "Search pictures by words or by a picture", PICTURES),
+    "index add": Entry("index_add:add", "Add pictures to an index on disk", PICTURES),
+    "index search": Entry("index_search:search", "Search an index by words or a picture", PICTURES),
+    "index duplicates": Entry(
+        "index_search:duplicates", "Find pictures that are nearly the same", PICTURES
+    ),
+    "index remove": Entry("index_care:remove", "Take pictures out of an index", PICTURES),
+    "index info": Entry("index_care:info", "Describe an index: pictures, model, state", PICTURES),
+    "index repair": Entry("index_care:repair", "Make a damaged index whole again", PICTURES),
+    "index recall": Entry("index_care:recall", "Compare searches with exact ones", PICTURES),
     "ask": Entry("ask:ask", "Answer a question about each picture", PICTURES),
     "match": Entry("match:match", "Say how likely each text describes the picture", PICTURES),
     "explain": Entry("explain:explain", "Show which pixels spoke for a text", PICTURES),
@@ -64,11 +73,15 @@ COMMANDS: Mapping[str, Entry] = {
     "bench open-set": Entry(
         "bench_open_set:open_set", "Compare what a new class costs two kinds of model", TRAIN
     ),
+    "bench search": Entry(
+        "bench_search:search", "Measure indexing and search beside plain LanceDB", TRAIN
+    ),
     "bench plan": Entry("bench_plan:plan", "Check predicted memory by measuring it", TRAIN),
 }
 """Full name to where the command is; a name of two words is a command of a group."""
 
 GROUPS: Mapping[str, str] = {
+    "index": "Keep pictures in an index on disk, and search it by words or pictures.",
     "data": "Look at data sets, clean, part and convert them, and write drawn ones.",
     "eval": "Measure a model on a data set.",
     "bench": "Measure speed, memory and approaches on this machine.",

@@ -18,6 +18,8 @@ Each message says what arrived, what is allowed, and what to do next.
     │   ├── HubAccessError                  gated, or a wrong or missing token
     │   ├── HubNotFoundError                deleted, renamed or misspelt
     │   └── HubDiskError                    no room or no right to write the cache
+    ├── StoreError                      vectors on disk that cannot be read or written
+    │   └── DamagedStoreError               its newest state is broken: it has to be repaired first
     └── MissingDependencyError (also ImportError)   an optional package is not installed
 """
 
@@ -97,6 +99,14 @@ class HubNotFoundError(HubError):
 
 class HubDiskError(HubError):
     """There is no room, or no right, to write the files."""
+
+
+class StoreError(SightlineError):
+    """Vectors on disk cannot be read or written; what was committed before is still there."""
+
+
+class DamagedStoreError(StoreError):
+    """The newest state of a store is broken; the message names the command that repairs it."""
 
 
 class MissingDependencyError(SightlineError, ImportError):

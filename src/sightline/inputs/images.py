@@ -47,6 +47,7 @@ __all__ = [
     "ImageSource",
     "find_images",
     "is_address",
+    "read_bytes",
     "read_image",
 ]
 
@@ -94,7 +95,7 @@ def read_image(
             return _checked_array(source)
         if isinstance(source, Image.Image):
             return _decoded(lambda: _finish(source, options, name))
-        data = _read_bytes(source, options)
+        data = read_bytes(source, options)
         return _decoded(lambda: _decode(data, options, name))
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.code) from None
@@ -125,7 +126,13 @@ def _default_name(source: ImageSource) -> str:
 # To bytes
 
 
-def _read_bytes(source: object, options: DecodeOptions) -> bytes:
+def read_bytes(source: object, options: DecodeOptions = DEFAULT_OPTIONS) -> bytes:
+    """The undecoded bytes of a path, an http(s) address, bytes, or a picture in a larger file.
+
+    Raises:
+        ImageError: there is no such file, it is too large, or it is something else.
+        AddressError: the address may not or could not be fetched.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
     elif isinstance(source, str) and is_address(source):

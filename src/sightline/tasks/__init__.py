@@ -12,6 +12,7 @@ from sightline.core.lazy import lazy_names
 
 _PUBLIC = {
     "Embeddings": "sightline.tasks.embeddings",
+    "Index": "sightline.tasks.index",
     "Failed": "sightline.tasks.batching",
     "Model": "sightline.tasks.model",
     "Report": "sightline.tasks.report",

@@ -57,7 +57,7 @@ def retrieve(
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ConfigError(f"k must be a whole number of at least 1, not {k!r}")
-    asked = _embed_queries(model, queries, query_kind, batch_size)
+    asked = embed_queries(model, queries, query_kind, batch_size)
     collection = _collection(model, gallery, gallery_kind, batch_size)
     scores, places = top_k(asked, collection.vectors, k)
     return [
@@ -107,7 +107,10 @@ def _first_places(scores: Tensor, k: int) -> Tensor:
     return chosen.nonzero()[:, 1].view(len(scores), k)
 
 
-def _embed_queries(model: Model, queries: Any, kind: Kind | None, batch_size: int) -> Tensor:
+def embed_queries(
+    model: Model, queries: Any, kind: Kind | None = None, batch_size: int = 32
+) -> Tensor:
+    """Vectors float32[Q, D] of words or pictures, told apart as in `retrieve`."""
     if kind not in (None, "text", "image"):
         raise ConfigError(f"query_kind must be 'text' or 'image', not {kind!r}")
     listed = [queries] if is_single(queries) else list(queries)

@@ -25,8 +25,9 @@ from sightline.data.curation.filters import (
     score_at_least,
     score_fraction,
 )
-from sightline.data.curation.picture_size import Size, original_size, picture_size
+from sightline.data.curation.picture_size import original_size
 from sightline.data.records import Dataset, Record
+from sightline.inputs.picture_size import Size, picture_size
 from tests.data.curation.copies import png
 
 BLANK = np.zeros((300, 300, 3), np.uint8)
@@ -182,7 +183,7 @@ def test_a_size_comes_from_the_header_alone(tmp_path):
 
 
 def test_a_format_that_only_our_reader_knows_has_a_size(monkeypatch):
-    monkeypatch.setattr("sightline.data.curation.picture_size._FORMATS", ("JPEG",))
+    monkeypatch.setattr("sightline.inputs.picture_size._FORMATS", ("JPEG",))
     assert picture_size(png(Image.new("RGB", (30, 20)))) == (30, 20)
 
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sightline.core.errors import ConfigError, DataError, SightlineError
 from sightline.data.curation.clusters import kmeans, nearest_centroid
 from sightline.data.curation.language import language_of
-from sightline.data.curation.picture_size import Size, picture_size
 from sightline.data.records import Dataset, Record
+from sightline.inputs.picture_size import Size, picture_size
 
 DOCUMENT_FORMAT = "sightline.filtered"
 DOCUMENT_VERSION = 1
