@@ -30,6 +30,7 @@ from sightline.tasks.feature_sheets import layer_sheet
 from sightline.tasks.features import find_features
 from sightline.tasks.model import load
 from sightline.tasks.network_layers import layer_names
+from sightline.tasks.overlay import heat_overlay
 
 BLUE, RED, GREEN, GREY, PALE = "#2d6ccd", "#d0402f", "#2f8f5b", "#8a8f98", "#e7e9ee"
 STYLE: Any = {
@@ -510,6 +511,33 @@ def features() -> Figure:
     return figure
 
 
+def explain() -> Figure:
+    """One scene explained by each method, by a trained network and by one drawn at random."""
+    model = load("park-siglip", dtype="float32")
+    drawn = load("park-siglip", dtype="float32")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in drawn.network.image.parameters():
+        spread = 0.3 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+        parameter.data = spread * torch.randn(parameter.shape, generator=generator)
+    pixels, cat, lamp = scene(5, "test").pixels, "a green cat", "a red lamp"
+    asked = [(cat, "gradient"), (lamp, "gradient"), (cat, "occlusion"), (cat, "rollout")]
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots(2, 1 + len(asked))
+    for row, network, name in zip(
+        axes, (model, drawn), ("trained", "drawn at random"), strict=True
+    ):
+        row[0].imshow(pixels, interpolation="nearest")
+        row[0].set_ylabel(name)
+        for place, (text, method) in zip(row[1:], asked, strict=True):
+            heat = network.explain(pixels, text, method)
+            place.imshow(heat_overlay(pixels, heat), interpolation="nearest")
+            words = "any text" if method == "rollout" else text
+            place.set_title(f"{method}\n{words}" if network is model else "", fontsize=9)
+        for place in row:
+            bare(place)
+    return figure
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,
     "features": features,
@@ -526,4 +554,5 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "lora": low_rank,
     "honesty": honesty,
     "caching": caching,
+    "explain": explain,
 }

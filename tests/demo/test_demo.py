@@ -39,7 +39,7 @@ from sightline.tasks.model import Model, load
 FEW = Amounts(shown=4, tagged=2, measured=12, searched=40, described=2)
 SECTIONS = [
     "What is it?", "Pairs kept apart", "What is in it?", "Find the picture",
-    "Find the words", "How the model sees them", "Your turn",
+    "Find the words", "What spoke for it", "How the model sees them", "Your turn",
 ]  # fmt: skip
 VOID = {"meta", "img", "br"}
 
@@ -119,8 +119,9 @@ def test_the_report_holds_every_section_and_needs_nothing_from_outside(
 
 def test_every_picture_of_the_report_can_be_decoded(run: tuple[Path, DemoResult]) -> None:
     pictures = [a for a in _read(run[1].report).addresses if a.startswith("data:")]
-    # the composite, two figures, and the shown ones: 4 + 4, 2 tagged, 5 queries of 5, 2 described
-    assert len(pictures) == 1 + 2 + 8 + 2 + 25 + 2
+    # the composite, two figures, and the shown ones: 4 + 4, 2 tagged, 5 queries of 5, 2 described,
+    # and the 2 tagged ones again, each with two maps
+    assert len(pictures) == 1 + 2 + 8 + 2 + 25 + 2 + 6
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture.split(",", 1)[1]))).load()
 
@@ -172,8 +173,17 @@ def test_the_lines_are_aligned_and_name_files_that_exist(run: tuple[Path, DemoRe
     assert len(ends) == 1
     commands = [line for line in result.lines if line.startswith("  sightline ")]
     files = {word.lstrip("@") for line in commands for word in line.split() if str(out) in word}
-    assert len(commands) == 4 and files
+    assert len(commands) == 5 and files
     assert all(Path(file.strip("'")).exists() for file in files)
+
+
+def test_what_is_explained_is_in_the_picture(run: tuple[Path, DemoResult]) -> None:
+    found = run[1].to_json()["explained"]
+    assert len({(one["file"], one["text"]) for one in found}) == len(found) == 4
+    for one in found:
+        article, colour, kind = one["text"].split()
+        assert f"{colour} {kind}" in phrases() and isinstance(one["found"], bool)
+        assert with_article(colour) == f"{article} {colour}"
 
 
 def test_the_same_model_gives_the_same_bytes(

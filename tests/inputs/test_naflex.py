@@ -9,7 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import CheckpointError, ConfigError, ImageError
-from sightline.inputs.naflex import NaFlexProcessor, NaFlexSpec, in_rows, join
+from sightline.inputs import transforms
+from sightline.inputs.naflex import (
+    NaFlexProcessor,
+    NaFlexSpec,
+    as_patches,
+    as_pixels,
+    in_rows,
+    join,
+)
 from sightline.inputs.processors import Processor
 
 SIZES = [
@@ -211,3 +219,19 @@ def test_the_folder_written_here_is_read_by_the_reference(tmp_path):
     again = Processor.load(tmp_path, NaFlexSpec(patch_size=8), None)
     assert again.image is not None
     assert again.image.spec == spec
+
+
+def test_pictures_are_cut_and_put_together_again():
+    spec = NaFlexSpec(patch_size=4, max_num_patches=20)
+    pixels = picture(48, 96)
+    batch = NaFlexProcessor(spec)([pixels, pixels])
+    rows, columns = batch.grids[0].tolist()
+    whole = as_pixels(batch, 4)
+    assert whole.shape == (2, 3, 4 * rows, 4 * columns) and rows != columns
+    resized = transforms.resize(pixels, (4 * rows, 4 * columns), spec.filter)
+    expected = torch.tensor(resized).permute(2, 0, 1) / 127.5 - 1
+    assert (whole[0] - expected).abs().max() < 1e-5
+    again = as_patches(whole, 4)
+    assert torch.equal(again.patches, batch.patches) and torch.equal(again.mask, batch.mask)
+    assert torch.equal(again.grids, batch.grids)
+    assert spec.view(48, 96) == (0, 0, 96, 48)

@@ -257,3 +257,37 @@ def test_specs_that_cannot_be_are_refused(fields, message) -> None:
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown field of ImageSpec 'heigth': did you mean"):
         ImageSpec.from_dict({"heigth": 3})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ImageSpec(40, 50, "square"),
+        ImageSpec(40, 40, "shortest_then_crop"),
+        ImageSpec(41, 30, "shortest_then_crop", shortest=47),
+        ImageSpec(60, 60, "shortest_then_crop", shortest=31),  # a border on all sides
+        ImageSpec(40, 33, "stretch_then_crop", stretched=(51, 44)),
+        ImageSpec(40, 40, "shortest", shortest=45),
+        ImageSpec(81, 170, "crop"),
+        ImageSpec(150, 201, "crop"),  # a border above and below
+        ImageSpec(1, 1, "keep"),
+    ],
+    ids=lambda spec: f"{spec.fit} {spec.height}x{spec.width}",
+)
+@pytest.mark.parametrize("size", [(120, 220), (220, 120)])
+def test_the_view_says_where_each_pixel_came_from(spec: ImageSpec, size: tuple[int, int]) -> None:
+    """In a picture whose colours are its places, resampled without a curve."""
+    spec = dataclasses.replace(spec, filter="bilinear")
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+    pixels = np.stack([columns, rows, np.full(size, 255)], axis=-1).astype(np.uint8)
+    fitted = ImageProcessor(spec).fitted(pixels).astype(float)
+    x1, y1, x2, y2 = spec.view(*size)
+    height, width = fitted.shape[:2]
+    x = x1 + (np.arange(width) + 0.5) * (x2 - x1) / width
+    y = y1 + (np.arange(height) + 0.5) * (y2 - y1) / height
+    seen = fitted[..., 2] == 255  # borders are black
+    assert (seen == np.outer((y > 0) & (y < size[0]), (x > 0) & (x < size[1]))).mean() > 0.9
+    inner = np.outer((y > 8) & (y < size[0] - 8), (x > 8) & (x < size[1] - 8))
+    assert inner.any() and seen[inner].all()
+    assert np.abs(fitted[..., 0] - (x[None] - 0.5))[inner].max() <= 1
+    assert np.abs(fitted[..., 1] - (y[:, None] - 0.5))[inner].max() <= 1

@@ -58,7 +58,7 @@ def test_a_run_leaves_a_classifier_that_loads_and_answers(run):
     assert set(run.after) == {"top1"}  # three labels have no top-5
     model = sightline.load(run.model, device="cpu", dtype="float32")
     assert model.config.labels == ("blue", "green", "red")
-    assert model.tasks == ("embed", "classify")
+    assert model.tasks == ("embed", "classify", "explain")
     answers = model.classify([np.full((16, 16, 3), c, np.uint8) for c in COLOURS.values()])
     assert [answer[0].label for answer in answers] == list(COLOURS)
     page = run.report.read_text()

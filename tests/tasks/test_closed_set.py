@@ -89,7 +89,7 @@ def test_a_broken_picture_is_named_or_collected(model: Model) -> None:
 
 
 def test_it_says_what_it_can(model: Model) -> None:
-    assert model.tasks == ("embed", "classify")
+    assert model.tasks == ("embed", "classify", "explain")
     with pytest.raises(UnsupportedTaskError, match="it can embed, classify"):
         model.match(PICTURES[0], ["a cat"])
 

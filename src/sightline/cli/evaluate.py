@@ -1,7 +1,8 @@
-"""`sightline eval zeroshot|classify|retrieval --data PATH`: scores with their intervals."""
+"""`sightline eval zeroshot|classify|retrieval|explain --data PATH`: scores with intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from sightline.cli.words import label_map, label_words, templates_of
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
     from sightline.evaluation.results import Result
+
+PARK, SCENES = "park", 100
+"""What `eval explain` draws by itself, and how many scenes."""
 
 
 def data_options(function: F) -> F:
@@ -151,6 +155,47 @@ def retrieval(
     return finished(call, result, out)
 
 
+@click.command()
+@data_options
+@click.option("--against", metavar="A,B|@FILE",
+              help="Other texts: what speaks for them alike falls away.")  # fmt: skip
+@shared_options()
+def explain(
+    call: Call,
+    data: str,
+    format_: str | None,
+    split: str | None,
+    images: str | None,
+    limit: int | None,
+    out: Path | None,
+    against: str | None,
+) -> int:
+    """Measure whether explanations find the thing that a text names, beside random maps.
+
+    --data park draws scenes whose every pixel is known (--limit of them, 100 by default). Other
+    data needs objects with boxes, as 'sightline data park' writes them. Each method's share of heat
+    on the thing, in units of chance, how often its hottest pixel is on it, and deletion (better the
+    lower) and insertion (better the higher).
+    """
+    others = [] if against is None else word_list("--against", against)
+    from sightline.evaluation import explain as measuring
+
+    if data == PARK:
+        name, partial = f"park {split or 'test'}", False
+        subjects = measuring.park_subjects(limit or SCENES, split or "test")
+    else:
+        dataset = open_data(data, format_, split, images)
+        name, (subjects, partial) = dataset.name, measuring.subjects_of(dataset, limit)
+    model = load_model(call, "eval")
+    with Meter(call) as meter:
+        result = measuring.explanations(
+            model, subjects, against=others, data=name, partial=partial, progress=meter.update
+        )
+    call.table(("method", *measuring.MEASURES), measuring.rows_of(result))
+    rest = [row for row in result.summary_rows() if row[0] not in result.metrics]
+    return finished(call, result, out, rest)
+
+
 def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
     """The records of --data; raises what `open_dataset` does."""
     from sightline.data.formats import open_dataset
@@ -158,12 +203,18 @@ def open_data(data: str, format_: str | None, split: str | None, images: str | N
     return open_dataset(data, format_, split=split, images=images)
 
 
-def finished(call: Call, result: Result, out: Path | None) -> int:
-    """Print and write a result; exit 1 where there is no score, 3 where pictures were missing."""
+def finished(
+    call: Call, result: Result, out: Path | None, rows: Sequence[tuple[str, str]] | None = None
+) -> int:
+    """Print and write a result; exit 1 where there is no score, 3 where pictures were missing.
+
+    Args:
+        rows: what to print, instead of the result's own summary.
+    """
     for line in result.missing:
         name, _, reason = line.partition(": ")
         call.failed.append({"file": name, "error": reason, "code": "image_unreadable"})
-    call.table(("what", "value"), result.summary_rows())
+    call.table(("what", "value"), result.summary_rows() if rows is None else rows)
     document: dict[str, Any] = result.to_json()
     if out is not None:
         document["out"] = str(result.write(out))

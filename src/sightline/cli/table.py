@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Entry] = {
     "index recall": Entry("index_care:recall", "Compare searches with exact ones", PICTURES),
     "ask": Entry("ask:ask", "Answer a question about each picture", PICTURES),
     "match": Entry("match:match", "Say how likely each text describes the picture", PICTURES),
+    "explain": Entry("explain:explain", "Show which pixels spoke for a text", PICTURES),
     "filter": Entry("filter:filter_", "Lay convolution masks over pictures", PICTURES),
     "features": Entry("features:features", "Show what the units of a network look for", PICTURES),
     "data inspect": Entry("data:inspect", "Report what a data set holds and what is wrong", DATA),
@@ -63,6 +64,7 @@ COMMANDS: Mapping[str, Entry] = {
         "compositionality:compositionality", "Measure whether word order and words count", TRAIN
     ),
     "eval bias": Entry("bias:bias", "Measure whether groups are treated differently", TRAIN),
+    "eval explain": Entry("evaluate:explain", "Measure explanations against the truth", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
     "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.core.outputs import Label
@@ -25,6 +27,7 @@ from sightline.demo.pictures import (
     labelled,
     phrase_label,
     queries,
+    read_size,
     single_scenes,
 )
 from sightline.evaluation.results import Metric
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 
 BEST, HITS = 3, 6
 """Answers kept for a picture, and pictures for a query."""
+EXPLAINED = 2
+"""Things of a scene that are explained, the largest first."""
 
 
 class Classified(NamedTuple):
@@ -119,6 +124,17 @@ class Searching:
     found: tuple[Found, ...]
     described: tuple[Described, ...]
     pictures: int
+
+
+class Explained(NamedTuple):
+    """What spoke for one thing of several in a picture."""
+
+    shown: Shown
+    text: str
+    heat: NDArray[np.float32]
+    """float32[H, W], of the file that the model read."""
+    found: bool
+    """Whether the hottest pixel is on the thing."""
 
 
 class Remembering:
@@ -226,6 +242,21 @@ def search_both_ways(
     names = {"image_to_text": "image_to_text/hit@1", "text_to_image": "text_to_image/hit@1"}
     metrics = {name: result.metrics[long] for name, long in names.items()}
     return Searching(found, described, len(scenes)), metrics
+
+
+def explain_all(model: Model, gallery: Gallery) -> list[Explained]:
+    """Two things of each scene that has two of different kinds, explained in the same picture."""
+    found = []
+    for shown in gallery.several:
+        things = sorted(read_size(shown.scene).unmistakable, key=lambda thing: -thing.mask.sum())
+        if len(things) < EXPLAINED:
+            continue
+        for thing in things[:EXPLAINED]:
+            text = phrase_label(thing)
+            heat = model.explain(shown.path, text)
+            hottest = np.unravel_index(heat.argmax(), heat.shape)
+            found.append(Explained(shown, text, heat, bool(thing.mask[hottest])))
+    return found
 
 
 def _nearest(asked: Tensor, gallery: Tensor, k: int) -> list[list[tuple[int, float]]]:

@@ -6,17 +6,19 @@ import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.core.errors import MissingDependencyError
 from sightline.data.park.scenes import Scene
 from sightline.data.park.vocabulary import with_article
-from sightline.demo.answers import Classified, Searching, Tagging
+from sightline.demo.answers import Classified, Explained, Searching, Tagging
 from sightline.demo.pictures import WRITTEN_SIDE, Gallery, enlarged
 from sightline.evaluation.embedding_map import embedding_map
 from sightline.evaluation.figures import embedding_figure, similarity_figure, write_png
 from sightline.evaluation.results import Metric
+from sightline.tasks.overlay import heat_overlay
 from sightline.tasks.report import Report
 from sightline.tasks.sheets import SheetItem
 
@@ -43,6 +45,7 @@ class Everything:
     unseen: Sequence[Classified]
     tagging: Tagging
     searching: Searching
+    explained: Sequence[Explained]
     scores: Mapping[str, Metric]
     composite: bytes
     """The PNG file."""
@@ -61,6 +64,7 @@ def write_page(everything: Everything, path: Path) -> None:
     _tags(report, everything)
     _search(report, everything)
     _words(report, everything)
+    _explanations(report, everything)
     _inside(report, everything)
     _your_turn(report, everything)
     report.write(path)
@@ -107,13 +111,14 @@ def commands(out: Path, gallery: Gallery, model: str, caption: str) -> list[str]
     one, many = _quoted(gallery.unseen[0].path), _quoted(gallery.several[0].path)
     labels, tags = (shlex.quote(f"@{out / stem}.txt") for stem in ("labels", "tags"))
     folder, name = _quoted(out / "pictures"), shlex.quote(model)
-    kind = gallery.unseen[0].scene.objects[0].kind
-    choices = ",".join(sorted({kind, "cat", "boat"}))
+    thing = gallery.unseen[0].scene.objects[0]
+    choices = ",".join(sorted({thing.kind, "cat", "boat"}))
     return [
         f"sightline classify {one} --labels {labels} --model {name}",
         f"sightline tag {many} --vocabulary {tags} --model {name}",
         f"sightline retrieve {shlex.quote(caption)} {folder} --model {name}",
         f"sightline ask {one} 'what is it?' --choices {choices} --model {name}",
+        f"sightline explain {one} '{with_article(thing.name)}' --model {name}",
     ]
 
 
@@ -221,6 +226,23 @@ def _words(report: Report, e: Everything) -> None:
         )
     ]
     report.table(["first answer right", "share (95 % interval)", "by chance"], rows)
+
+
+def _explanations(report: Report, e: Everything) -> None:
+    report.section(
+        "What spoke for it",
+        "Which pixels made a sentence fit? The same picture is asked for two of its things, and "
+        "the heat moves from one to the other: dark is what mattered least, bright what mattered "
+        "most. A green frame: the brightest pixel is on the thing. Heat says where a score came "
+        "from, not what is there, and it reaches over the edges of things, since the model looks "
+        "at patches and not at outlines.",
+    )
+    for shown, group in groupby(e.explained, key=lambda one: one.shown):
+        answers = list(group)
+        pixels = shown.scene.pixels
+        items = [SheetItem(heat_overlay(pixels, one.heat), one.text) for one in answers]
+        framed = [one.found for one in answers]
+        report.gallery([SheetItem(shown.scene.image, "the picture"), *items], [False, *framed])
 
 
 def _inside(report: Report, e: Everything) -> None:

@@ -146,6 +146,11 @@ def enlarged(drawn: Scene, objects: int | None = None) -> Scene:
     return scene(drawn.seed, drawn.split, SHOWN_SIDE, objects)
 
 
+def read_size(drawn: Scene) -> Scene:
+    """The same scene of several objects at the size of the file that the model reads."""
+    return scene(drawn.seed, drawn.split, WRITTEN_SIDE)
+
+
 def prepare_folder(out: str | os.PathLike[str]) -> Path:
     """The folder to write to, marked as ours.
 

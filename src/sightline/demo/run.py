@@ -13,7 +13,7 @@ from typing import Any
 from sightline.core.files import atomic_file, write_json
 from sightline.data.park.vocabulary import KINDS
 from sightline.demo import answers, page
-from sightline.demo.answers import Classified, Searching, Tagging
+from sightline.demo.answers import Classified, Explained, Searching, Tagging
 from sightline.demo.composite import composite
 from sightline.demo.pictures import (
     FORMAT,
@@ -31,7 +31,7 @@ from sightline.evaluation.results import Metric
 from sightline.tasks.model import Model, load
 
 MODEL = "park-siglip"
-STEPS = ("load", "draw", "classify", "measure", "tag", "search", "figures", "report")
+STEPS = ("load", "draw", "classify", "measure", "tag", "search", "explain", "figures", "report")
 
 Progress = Callable[[str, int, int], None]
 """Called before each step with its name, how many are done, and how many there are."""
@@ -63,6 +63,7 @@ class _Answers:
     unseen: list[Classified]
     tagging: Tagging
     searching: Searching
+    explained: list[Explained]
     scores: dict[str, Metric]
 
 
@@ -107,7 +108,7 @@ def run_demo(
     page.write_page(
         page.Everything(
             loaded, folder, gallery, found.known, found.unseen, found.tagging, found.searching,
-            found.scores, hero, similarity, places, seconds,
+            found.explained, found.scores, hero, similarity, places, seconds,
         ),
         folder / "report.html",
     )  # fmt: skip
@@ -143,7 +144,9 @@ def _ask(model: Model, gallery: Gallery, sizes: Amounts, tell: Callable[[str], N
     tagging = answers.tag_all(memory, gallery, scenes, sizes)
     tell("search")
     searching, hits = answers.search_both_ways(memory, scenes, sizes)
-    return _Answers(known, unseen, tagging, searching, {**scores, **hits})
+    tell("explain")
+    explained = answers.explain_all(model, gallery)
+    return _Answers(known, unseen, tagging, searching, explained, {**scores, **hits})
 
 
 def _write_words(folder: Path) -> None:
@@ -230,6 +233,10 @@ def _document(model: Model, folder: Path, gallery: Gallery, found: _Answers) -> 
         ],
         "searches": [
             {"query": row.query.text, "rank": _rank(row.hits)} for row in found.searching.found
+        ],
+        "explained": [
+            {"file": one.shown.path.name, "text": one.text, "found": one.found}
+            for one in found.explained
         ],
         "pictures": sorted(f"pictures/{one.path.name}" for one in gallery),
     }  # fmt: skip

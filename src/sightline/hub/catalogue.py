@@ -26,9 +26,10 @@ DUAL_ENCODER_TASKS = (
     "search",
     "match",
     "ask-with-choices",
+    "explain",
 )
 IMAGE_ENCODER_TASKS = ("embed",)
-CLASSIFIER_TASKS = (*IMAGE_ENCODER_TASKS, "classify")
+CLASSIFIER_TASKS = (*IMAGE_ENCODER_TASKS, "classify", "explain")
 TEXT_ENCODER_TASKS = ("embed-texts",)
 
 PARITY = "architecture and parity with transformers on random weights; published weights not run"

@@ -17,6 +17,7 @@ import numpy as np
 
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.interfaces import PatchBatch
+from sightline.core.outputs import Box
 from sightline.inputs import transforms
 from sightline.inputs.preprocessing import MAX_SIDE, ImageSpec, Triple
 from sightline.inputs.published import PublishedImages
@@ -83,6 +84,10 @@ class NaFlexSpec:
         """Pixels (height, width) that a picture of this size is resampled to."""
         rows, columns = self.grid(height, width)
         return rows * self.patch_size, columns * self.patch_size
+
+    def view(self, height: int, width: int) -> Box:
+        """The part of a picture of this size that the patches show: all of it."""
+        return 0.0, 0.0, float(width), float(height)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -251,3 +256,27 @@ def join(batches: Sequence[PatchBatch]) -> PatchBatch:
         torch.cat([pad(b.mask, (0, m)) for b, m in zip(batches, missing, strict=True)]),
         torch.cat([b.grids for b in batches]),
     )
+
+
+def as_pixels(batch: PatchBatch, side: int) -> Tensor:
+    """Pictures of one grid, put together again: float[B, C, rows * side, columns * side].
+
+    Args:
+        batch: without padding.
+        side: of a patch.
+    """
+    rows, columns = batch.grids[0].tolist()
+    cut = batch.patches.unflatten(2, (side, side, -1)).unflatten(1, (rows, columns))
+    return cut.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # [B C rows*side columns*side]
+
+
+def as_patches(pixels: Tensor, side: int) -> PatchBatch:
+    """The inverse of `as_pixels`, for float[B, C, H, W] whose sides are multiples of `side`."""
+    import torch
+
+    count, _, height, width = pixels.shape
+    rows, columns = height // side, width // side
+    cut = pixels.unflatten(3, (columns, side)).unflatten(2, (rows, side))  # [B C r side c side]
+    patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # [B P side*side*C]
+    mask = torch.ones(count, rows * columns, dtype=torch.bool, device=pixels.device)
+    return PatchBatch(patches, mask, torch.tensor([[rows, columns]]).expand(count, -1))

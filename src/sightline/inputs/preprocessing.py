@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from sightline.core.errors import ConfigError, ImageError, unknown_name
+from sightline.core.outputs import Box
 from sightline.inputs import transforms
 
 if TYPE_CHECKING:
@@ -89,6 +90,22 @@ class ImageSpec:
             side = self.shortest or min(self.height, self.width)
             return transforms.shortest_side(height, width, side, self.longest)
         return height, width
+
+    def view(self, height: int, width: int) -> Box:
+        """The part of a picture of this size that the tensor shows, in the picture's own pixels.
+
+        It reaches beyond the picture where a border is added.
+        """
+        if self.fit not in ("shortest_then_crop", "stretch_then_crop", "crop"):
+            return 0.0, 0.0, float(width), float(height)
+        tall, wide = self.resized(height, width)
+        top = transforms.centre_start(tall, self.height)
+        left = transforms.centre_start(wide, self.width)
+        across, down = width / wide, height / tall
+        return (
+            left * across, top * down,
+            (left + self.width) * across, (top + self.height) * down,
+        )  # fmt: skip
 
     @property
     def least_side(self) -> int | None:

@@ -146,13 +146,17 @@ def center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return result
 
 
+def centre_start(length: int, target: int) -> int:
+    """Where the middle `target` of a side of `length` begins: before 0 where it is shorter."""
+    return (length - target) // 2
+
+
 def _centered(length: int, target: int) -> tuple[slice, slice]:
     """Where the kept part lies in the result and in the source, along one axis."""
+    start = centre_start(length, target)
     if target <= length:
-        start = (length - target) // 2
         return slice(0, target), slice(start, start + target)
-    start = (target - length + 1) // 2
-    return slice(start, start + length), slice(0, length)
+    return slice(-start, length - start), slice(0, length)
 
 
 def normalize(

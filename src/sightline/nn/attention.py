@@ -1,5 +1,9 @@
 """Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -18,6 +22,9 @@ class Attention(nn.Module):
         bias: whether the query, key and value projections have one (the output always has).
         dropout: probability of dropping an attention weight while training.
     """
+
+    recorder: "Recorder | None" = None
+    """Where the weights are kept while somebody is `recording`."""
 
     def __init__(
         self, width: int, num_heads: int, *, bias: bool = True, dropout: float = 0.0
@@ -56,7 +63,10 @@ class Attention(nn.Module):
         if offset is not None:
             offset = offset.to(q.dtype)
             allowed = offset if mask is None else offset.masked_fill(~mask, -torch.inf)
-        mixed = attend(q, k, v, allowed, dropout)  # [B N L K]
+        if self.recorder is None:
+            mixed = attend(q, k, v, allowed, dropout)  # [B N L K]
+        else:
+            mixed = self.recorder.attend(q, k, v, allowed)  # [B N L K]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B L D]
 
 
@@ -86,13 +96,65 @@ def attend(
     short = q.shape[2] * k.shape[2] <= MOST_SCORES
     if dropout or not (learns and on_cpu and short):
         return F.scaled_dot_product_attention(q, k, v, allowed, dropout)
+    return written_out(q, k, v, allowed)[0]
+
+
+def written_out(
+    q: Float[Tensor, "B N L K"],
+    k: Float[Tensor, "B N S K"],
+    v: Float[Tensor, "B N S K"],
+    allowed: Tensor | None = None,
+) -> tuple[Float[Tensor, "B N L K"], Float[Tensor, "B N L S"]]:
+    """`attend` as two products, and the weights between them, float32 or wider."""
     heads = q.shape[:2]
     q, k, v = (part.flatten(0, 1) for part in (q, k, v))  # [B*N L K]
     scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)).unflatten(0, heads)
     if allowed is not None:
         scores = _restricted(scores, allowed)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype)  # [B N L S]
-    return torch.bmm(weights.flatten(0, 1), v).unflatten(0, heads)  # [B N L K]
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    weights = torch.softmax(scores, dim=-1, dtype=wide)  # [B N L S]
+    mixed = torch.bmm(weights.to(v.dtype).flatten(0, 1), v).unflatten(0, heads)  # [B N L K]
+    return mixed, weights
+
+
+class Recorder:
+    """The weights of attention as they were used, one tensor a call, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self.weights: list[Float[Tensor, "B N L S"]] = []
+        """With their gradient's history, where gradients are on."""
+
+    def attend(
+        self,
+        q: Float[Tensor, "B N L K"],
+        k: Float[Tensor, "B N S K"],
+        v: Float[Tensor, "B N S K"],
+        allowed: Tensor | None = None,
+    ) -> Float[Tensor, "B N L K"]:
+        """The function `attend` without dropout, remembering the weights."""
+        mixed, weights = written_out(q, k, v, allowed)
+        self.weights.append(weights)
+        return mixed
+
+
+@contextmanager
+def recording(network: nn.Module) -> Iterator[Recorder]:
+    """Keep the weights of every attention that runs inside `network` (`Attention`,
+    `pooling.AttentionPool`) until the block ends.
+
+    Set on the modules, since blocks of all kinds would otherwise have to pass it on. It is seen by
+    every thread that runs them: record a copy (`nn.copies`) of a network that others use.
+    """
+    record = Recorder()
+    heard: list[Any] = [module for module in network.modules() if hasattr(module, "recorder")]
+    before = [module.recorder for module in heard]
+    for module in heard:
+        module.recorder = record
+    try:
+        yield record
+    finally:
+        for module, recorder in zip(heard, before, strict=True):
+            module.recorder = recorder
 
 
 def _restricted(scores: Float[Tensor, "B N L S"], allowed: Tensor) -> Float[Tensor, "B N L S"]:

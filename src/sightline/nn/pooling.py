@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sightline.nn.attention import Recorder
 from sightline.nn.linear import Linear
 from sightline.nn.masks import present_keys
 from sightline.nn.mlp import MLP
@@ -17,6 +18,9 @@ class AttentionPool(nn.Module):
     No residual goes around the attention (the probe is a question, not an answer to refine); one
     does go around the feed-forward layer behind it.
     """
+
+    recorder: Recorder | None = None
+    """Where the weights are kept while somebody is `attention.recording`."""
 
     def __init__(
         self, width: int, num_heads: int, mlp_width: int, *, activation: str, norm_eps: float
@@ -47,7 +51,11 @@ class AttentionPool(nn.Module):
             for part in self.kv(tokens).chunk(2, dim=-1)
         )
         mask = None if present is None else present_keys(present)  # [B 1 1 P]
-        mixed = F.scaled_dot_product_attention(q.expand(len(tokens), -1, -1, -1), k, v, mask)
+        q = q.expand(len(tokens), -1, -1, -1)  # [B N 1 K]
+        if self.recorder is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask)
+        else:
+            mixed = self.recorder.attend(q, k, v, mask)
         return self.out(mixed.flatten(1)[:, None])  # [B 1 D]
 
 

@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 TASKS_OF_ROLE = {
     "image encoder": ("embed",),
     "text encoder": ("embed-texts",),
-    "dual encoder": ("embed", "similarity", "classify", "tag", "match", "retrieve", "ask"),
-}
+    "dual encoder": (
+        "embed", "similarity", "classify", "tag", "match", "retrieve", "ask", "explain",
+    ),
+}  # fmt: skip
 """Task names as the command line and the catalogue spell them."""
 
-CLASSIFY = "classify"
+CLASSIFY, EXPLAIN = "classify", "explain"
 """What an image encoder with labels of its own can do as well."""
+
+EXPLAIN_METHODS = ("gradient", "rollout", "occlusion")
+"""The ways to explain a score, the best measured first; here, where the command line can read them
+without torch."""
 
 _NAMED = 4
 
@@ -35,7 +41,7 @@ def closed_labels(model: Any) -> tuple[str, ...]:
 def tasks_of(model: Model) -> tuple[str, ...]:
     """Names of the tasks that a model can do."""
     own = TASKS_OF_ROLE.get(model.system.role, ())
-    return (*own, CLASSIFY) if closed_labels(model) else own
+    return (*own, CLASSIFY, EXPLAIN) if closed_labels(model) else own
 
 
 def cannot(model: Model, task: str, deed: str, instead: str = "") -> UnsupportedTaskError:

@@ -20,6 +20,7 @@ from PIL import Image
 from sightline.core.devices import available_cores
 from sightline.core.errors import ConfigError, InputError, SightlineError
 from sightline.core.interfaces import PatchBatch, StoredPicture
+from sightline.inputs.limits import DEFAULT_OPTIONS, DecodeOptions
 from sightline.inputs.naflex import join
 
 if TYPE_CHECKING:
@@ -86,6 +87,18 @@ def source_name(source: Any, place: int) -> str:
         return source.name
     filename = getattr(source, "filename", "") if isinstance(source, Image.Image) else ""
     return str(filename) or f"picture {place + 1} ({type(source).__name__})"
+
+
+def read_named(source: Any, place: int, options: DecodeOptions = DEFAULT_OPTIONS) -> np.ndarray:
+    """The pixels uint8[H, W, 3] of a source; messages call it `source_name`.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from sightline.inputs.images import read_image
+
+    named = isinstance(source, str) or hasattr(source, "__fspath__")
+    return read_image(source, options, None if named else source_name(source, place))
 
 
 def prepared(

@@ -30,7 +30,7 @@ from sightline.tasks.batching import (
     chunks,
     in_batches,
     prepared,
-    source_name,
+    read_named,
     split_failures,
 )
 
@@ -136,12 +136,18 @@ def embedding_width(model: Model) -> int:
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """No gradients and no dropout inside; afterwards every module is in the mode it was in."""
+    with without_dropout(network), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def without_dropout(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module is in the mode it was in."""
     training = [module for module in network.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True
@@ -168,11 +174,7 @@ def decode_options(model: Model) -> DecodeOptions:
 
 def _pixels(model: Model, source: Any, place: int) -> Pixels:
     """One picture, read and prepared as the checkpoint wants it, as a batch of one."""
-    from sightline.inputs.images import read_image
-
-    named = isinstance(source, str) or hasattr(source, "__fspath__")
-    name = None if named else source_name(source, place)
-    return model.processor.images([read_image(source, decode_options(model), name)])
+    return model.processor.images([read_named(source, place, decode_options(model))])
 
 
 def _encode_pixels(model: Model, pixels: Pixels) -> Tensor:

@@ -29,10 +29,11 @@ from sightline.tasks.batching import (
     as_sources,
     check_batching,
     prepared,
+    read_named,
     source_name,
 )
 from sightline.tasks.embed import evaluating
-from sightline.tasks.network_layers import Layers, chosen_layers, layers_of
+from sightline.tasks.network_layers import Layers, chosen_layers, image_part, layers_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -161,8 +162,7 @@ def first_filters(network: nn.Module) -> NDArray[np.uint8]:
     components of all its filters, as in figure 7 of the ViT paper (arXiv:2010.11929): single ones
     are mixtures without an order. Each is scaled so that its largest weight is black or white.
     """
-    tower = getattr(network, "image", network)
-    first = next(m for m in tower.modules() if isinstance(m, torch.nn.Conv2d))
+    first = next(m for m in image_part(network).modules() if isinstance(m, torch.nn.Conv2d))
     weights = first.weight.detach().float().cpu()  # [D C h w]
     if weights.shape[1] != 3:
         weights = weights.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
@@ -211,7 +211,7 @@ def _batches(
     """Prepared pictures with their places; what cannot be read is put to `failed`."""
     rows = prepared(
         sources,
-        lambda source, place: model.processor.images([_read(source, place)]),
+        lambda source, place: model.processor.images([read_named(source, place)]),
         ahead=2 * batch_size,
     )
     places: list[int] = []
@@ -322,15 +322,8 @@ def _crop(
     return crop
 
 
-def _read(source: Any, place: int) -> NDArray[np.uint8]:
-    from sightline.inputs.images import read_image
-
-    named = isinstance(source, str) or hasattr(source, "__fspath__")
-    return read_image(source, name=None if named else source_name(source, place))
-
-
 def _prepared_picture(model: Model, source: Any, place: int) -> NDArray[np.uint8]:
     """uint8[h, w, 3] as the network gets it, before the numbers are normalised."""
     processor = model.processor.image
     assert isinstance(processor, ImageProcessor), "only such a processor has a fit"
-    return processor.fitted(_read(source, place))
+    return processor.fitted(read_named(source, place))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from sightline.tasks import ask as asking
 from sightline.tasks import classify as classifying
 from sightline.tasks import embed as embedding
+from sightline.tasks import explain as explaining
 from sightline.tasks import match as matching
 from sightline.tasks import tag as tagging
 from sightline.tasks.abilities import cannot, tasks_of
@@ -16,7 +17,6 @@ from sightline.tasks.batching import Failed, is_single
 from sightline.tasks.prompted import PromptCache
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from PIL import Image
     from torch import Tensor
@@ -202,9 +202,15 @@ class Model:
         """Candidates for a masked word."""
         raise cannot(self, "fill_text", "fill in words")
 
-    def explain(self, image: Any, text: str, method: str | None = None) -> np.ndarray:
-        """How much each pixel spoke for the text."""
-        raise cannot(self, "explain", "explain its scores")
+    def explain(self, image: Any, text: str, method: str | None = None) -> Any:
+        """How much each pixel spoke for the text: float32[H, W], 0..1; a list for a list.
+
+        Of the picture's own size; 0 where the network does not look (outside of a crop) and where
+        nothing spoke for it. A classifier is asked for one of its labels. Methods: "gradient",
+        "rollout", "occlusion" (`tasks.explain`); None takes what was measured to be the best.
+        """
+        rows = explaining.explain_each(self, image, text, method)
+        return self._answers(image, (r if isinstance(r, Failed) else r.heat for r in rows))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model in the layout that transformers loads; an adapter is merged into it."""

@@ -43,7 +43,7 @@ def layers_of(model: Model) -> Layers:
     Raises:
         UnsupportedTaskError: a model whose layers have no places.
     """
-    tower = getattr(model.network, "image", model.network)
+    tower = image_part(model.network)
     blocks = getattr(getattr(tower, "transformer", None), "blocks", None)
     if hasattr(getattr(model.processor.image, "spec", None), "fit"):
         if callable(getattr(tower, "stages", None)):
@@ -54,6 +54,11 @@ def layers_of(model: Model) -> Layers:
         f"{model.name} ({model.system.name}) has no layers over the places of a picture, so the "
         "features of its units cannot be shown: take a vit, clip, siglip, swin or resnet model"
     )
+
+
+def image_part(network: Any) -> Any:
+    """What of a network sees pictures: a tower, or of an image encoder all of it."""
+    return getattr(network, "image", network)
 
 
 def _stages(tower: Any) -> Layers:

@@ -120,6 +120,12 @@ class Scene:
             found.append(ParkObject(placement.thing.kind, placement.thing.colour, size, box, mask))
         return tuple(reversed(found))
 
+    @property
+    def unmistakable(self) -> tuple[ParkObject, ...]:
+        """The objects whose kind is there once, so that its name means no other."""
+        kinds = [thing.kind for thing in self.objects]
+        return tuple(thing for thing in self.objects if kinds.count(thing.kind) == 1)
+
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
         """Which object is left of, right of, above or below which, where there is no doubt.
