@@ -18,7 +18,7 @@ from sightline.cli.options import (
 )
 from sightline.cli.output import FAILED, Call
 from sightline.cli.progress import Meter
-from sightline.cli.words import label_map, label_words, templates_of
+from sightline.cli.words import label_map, label_words, templates_of, word_list
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
