@@ -173,19 +173,34 @@ def test_packed_blocks_answer_as_plain_ones(dtype: torch.dtype, activation: str)
         assert torch.equal(x, before)  # what came in is not changed
 
 
-@pytest.mark.parametrize("lengths", [(5, 7), (1, 40), (9, 5)])
+@pytest.mark.parametrize("lengths", [(5, 7), (1, 40), (9, 5), (2, 3)])
 def test_a_batch_in_pieces_answers_as_a_whole_one(
     monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, int]
 ) -> None:
-    packed = pack(stack())
+    plain, packed = stack(), pack(stack())
     x, mask = rows(*lengths), some_masked(*lengths)
-    whole = packed(x, mask)
-    monkeypatch.setattr(packing, "ROWS_A_CORE", 1)
-    assert gap(packed(x, mask), whole) <= 1e-6
+    whole = plain(x, mask)
+    for size in (1, 8, 512):
+        monkeypatch.setattr(packing, "ROWS_A_CORE", size)
+        assert gap(packed(x, mask), whole) <= 1e-5
     # The comparison can fail: every piece with the mask of the first.
     monkeypatch.setattr(packing, "by_picture", lambda mask: False)
-    if lengths[0] > 1:
+    if lengths[0] > 2:
         assert gap(packed(x, mask[:1]), whole) > 1e-3
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 7, 33, 64])
+def test_pieces_cover_the_batch_and_are_as_many_for_each_core(
+    monkeypatch: pytest.MonkeyPatch, batch: int, cores: int
+) -> None:
+    monkeypatch.setattr(packing, "streams", lambda: cores)
+    pieces = packing.pieces_of(batch, 50)
+    assert [n for piece in pieces for n in range(batch)[piece]] == list(range(batch))
+    sizes = [piece.stop - piece.start for piece in pieces]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(pieces) == batch or len(pieces) % cores == 0
+    assert max(sizes) * 50 <= packing.ROWS_A_CORE + 50
 
 
 def test_names_of_blocks_return_bit_for_bit() -> None:
