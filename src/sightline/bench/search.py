@@ -1,19 +1,20 @@
 """`sightline bench search`: building and searching a store of vectors, beside plain LanceDB.
 
 The vectors are random directions, the worst case for an approximate index, or gather around random
-centres. Every pass has a process and a folder of its own; rounds alternate (A-B-A-B):
+centres. Every build has a process and a folder of its own; rounds alternate (A-B-A-B):
 
     sightline   `LanceStore`: keys looked up, commits one at a time, synced, sealed, and tuned
     lancedb     `table.add` of the same blocks, `optimize`, and the same index, which is searched
                 with as many probes as Sightline's tuning chose
 
-A build is the adding of all blocks; indexing is what follows. Searches are timed one at a time,
-exact, exact among a tenth of the rows, and approximate where there is an index. Recall is counted
-against products computed here.
+A build is the adding of all blocks; indexing is what follows. Both stores are then searched in one
+process, every query by each of them in turn: exact, exact among a tenth of the rows, and
+approximate where there is an index. Recall is counted against products computed here.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -98,90 +99,102 @@ def bench_search(
         MissingDependencyError: LanceDB is not installed.
     """
     lancedb()
-    passes: dict[str, list[dict[str, Any]]] = {OURS: [], PEER: []}
-    shared = {"vectors": vectors, "width": width, "clusters": clusters, "queries": queries}
-    for _ in range(rounds):
-        for who, found in passes.items():
-            probes = passes[OURS][-1]["probes"] if who == PEER else None
-            found.append(
-                in_a_process("sightline.bench.search", "one_pass", who=who, probes=probes, **shared)
-            )
-            if progress is not None:
-                progress(sum(map(len, passes.values())), 2 * rounds)
-    rows = tuple(_row(who, found) for who, found in passes.items())
+    shared = {"vectors": vectors, "width": width, "clusters": clusters}
+    built: dict[str, list[dict[str, Any]]] = {OURS: [], PEER: []}
+    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
+        for _ in range(rounds):
+            for who, found in built.items():
+                shutil.rmtree(Path(folder) / who, ignore_errors=True)
+                found.append(_apart("build_pass", who=who, folder=folder, **shared))
+                if progress is not None:
+                    progress(sum(map(len, built.values())), 2 * rounds + 1)
+        searched = _apart("search_pass", folder=folder, queries=queries, **shared)
+    if progress is not None:
+        progress(2 * rounds + 1, 2 * rounds + 1)
+    rows = tuple(_row(who, built[who], searched[who]) for who in (OURS, PEER))
     return SearchBench(vectors, width, clusters, queries, rounds, available_cores(), rows)
 
 
-def _row(who: str, found: list[dict[str, Any]]) -> SearchRow:
+def _apart(function: str, **options: Any) -> dict[str, Any]:
+    return in_a_process("sightline.bench.search", function, **options)
+
+
+def _row(who: str, built: list[dict[str, Any]], searched: dict[str, Any]) -> SearchRow:
     def middle(name: str) -> float:
-        return median(one[name] for one in found)
+        return median(one[name] for one in built)
 
-    def times(name: str) -> tuple[float, float] | None:
-        pairs = [one[name] for one in found if one[name] is not None]
-        return (median(p[0] for p in pairs), median(p[1] for p in pairs)) if pairs else None
-
-    exact, filtered = times("exact"), times("filtered")
-    assert exact is not None and filtered is not None
     return SearchRow(
-        who, middle("build"), middle("index"), max(one["peak"] for one in found), exact, filtered,
-        times("approximate"), middle("exact_recall"), found[-1]["approximate_recall"],
-        found[-1]["probes"],
-    )  # fmt: skip
+        name=who,
+        build_seconds=middle("build"),
+        index_seconds=middle("index"),
+        peak_bytes=max(one["peak"] for one in built),
+        **searched,
+    )
 
 
-# One pass, in a process of its own
+# In a process of its own
 
 
-def one_pass(
-    who: str, vectors: int, width: int, clusters: int, queries: int, probes: int | None
-) -> dict[str, Any]:
-    """Build one store and search it; seconds, bytes, milliseconds and shares."""
-    asked = _block(width, clusters, queries, seed=2**32 - 1)
+def build_pass(who: str, folder: str, vectors: int, width: int, clusters: int) -> dict[str, Any]:
+    """Build one store in a folder of its name; seconds and bytes."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="sightline-bench-") as folder:
-        contender = (_Ours if who == OURS else _Peer)(Path(folder), width, probes)
+    contender = _CONTENDERS[who](Path(folder) / who, width)
 
-        def build() -> None:
-            begun = time.perf_counter()
-            for start, block in _blocks(vectors, width, clusters):
-                contender.add(start, block)
-            found["build"] = time.perf_counter() - begun
-            begun = time.perf_counter()
-            contender.index(vectors)
-            found["index"] = time.perf_counter() - begun
-            found["answers"] = _searches(contender, asked, found)
+    def build() -> None:
+        begun = time.perf_counter()
+        for start, block in _blocks(vectors, width, clusters):
+            contender.add(start, block)
+        found["build"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        contender.index(vectors)
+        found["index"] = time.perf_counter() - begun
 
-        found["peak"] = peak_above(build)
-        answers = found.pop("answers")
-        found["probes"] = contender.probes
-    truth = _truth(vectors, width, clusters, asked)
-    for kind in ("exact", "approximate"):
-        found[f"{kind}_recall"] = _recall(answers[kind], truth) if answers[kind] else None
+    found["peak"] = peak_above(build)
     return found
 
 
-def _searches(contender: Any, asked: Vectors, found: dict[str, Any]) -> dict[str, Any]:
-    answers: dict[str, Any] = {}
+def search_pass(
+    folder: str, vectors: int, width: int, clusters: int, queries: int
+) -> dict[str, Any]:
+    """Search both stores, which are there; milliseconds and shares, by contender."""
+    asked = _block(width, clusters, queries, seed=2**32 - 1)
+    truth = _truth(vectors, width, clusters, asked)
+    stores = {who: make(Path(folder) / who, width) for who, make in _CONTENDERS.items()}
+    probes = stores[OURS].probes()
+    found: dict[str, dict[str, Any]] = {who: {"probes": probes} for who in stores}
     for kind in ("exact", "filtered", "approximate"):
-        if kind == "approximate" and contender.probes is None:
-            answers[kind] = found[kind] = None
+        if kind == "approximate" and probes is None:
+            for own in found.values():
+                own |= {kind: None, "approximate_recall": None}
             continue
-        contender.search(asked[0], kind)  # what is loaded once is not a search's
-        times, answers[kind] = [], []
-        for vector in asked:
+        for who, (times, answers) in _searched(stores, asked, kind, probes).items():
+            found[who][kind] = tuple(float(np.percentile(times, share)) for share in (50, 95))
+            if kind != "filtered":
+                found[who][f"{kind}_recall"] = _recall(answers, truth)
+    return found
+
+
+def _searched(
+    stores: dict[str, Any], asked: Vectors, kind: str, probes: int | None
+) -> dict[str, tuple[list[float], list[list[int]]]]:
+    """Milliseconds and answers, every query by each store in turn."""
+    found: dict[str, tuple[list[float], list[list[int]]]] = {who: ([], []) for who in stores}
+    for store in stores.values():
+        store.search(asked[0], kind, probes)  # what is loaded once is not a search's
+    for vector in asked:
+        for who, store in stores.items():
             begun = time.perf_counter()
-            answers[kind].append(contender.search(vector, kind))
-            times.append(1000 * (time.perf_counter() - begun))
-        found[kind] = [float(np.percentile(times, share)) for share in (50, 95)]
-    return answers
+            answer = store.search(vector, kind, probes)
+            found[who][0].append(1000 * (time.perf_counter() - begun))
+            found[who][1].append(answer)
+    return found
 
 
 class _Ours:
     """The store of this project."""
 
-    def __init__(self, folder: Path, width: int, probes: int | None) -> None:
-        self.store = LanceStore.create(folder / "index", width, {"tenth": "whole"}, {})
-        self.probes = probes
+    def __init__(self, folder: Path, width: int) -> None:
+        self.store = LanceStore.create(folder, width, {"tenth": "whole"}, {})
 
     def add(self, start: int, block: Vectors) -> None:
         numbers = range(start, start + len(block))
@@ -190,10 +203,13 @@ class _Ours:
 
     def index(self, rows: int) -> None:
         self.store.tidy()
-        tuned = self.store.info().approximation
-        self.probes = None if tuned is None else tuned.probes
 
-    def search(self, vector: Vectors, kind: str) -> list[int]:
+    def probes(self) -> int | None:
+        """Partitions that its approximate search looks into."""
+        tuned = self.store.info().approximation
+        return None if tuned is None else tuned.probes
+
+    def search(self, vector: Vectors, kind: str, probes: int | None) -> list[int]:
         where = Compare("tenth", "=", 3) if kind == "filtered" else None
         found = self.store.search(vector, _NEAREST, where, exact=kind != "approximate")
         return [int(match.id) for match in found]
@@ -202,14 +218,14 @@ class _Ours:
 class _Peer:
     """LanceDB as its guide uses it."""
 
-    def __init__(self, folder: Path, width: int, probes: int | None) -> None:
+    def __init__(self, folder: Path, width: int) -> None:
         import pyarrow as pa
 
         self.schema = pa.schema(
             {"id": pa.string(), "vector": pa.list_(pa.float32(), width), "tenth": pa.int64()}
         )
-        self.table = lancedb().connect(str(folder)).create_table("peer", schema=self.schema)
-        self.probes = probes
+        database = lancedb().connect(str(folder))
+        self.table = database.create_table("peer", schema=self.schema, exist_ok=True)
 
     def add(self, start: int, block: Vectors) -> None:
         import pyarrow as pa
@@ -227,16 +243,21 @@ class _Peer:
         if rows >= APPROXIMATE_FROM:
             self.table.create_index("vector", config=config_of(rows))
 
-    def search(self, vector: Vectors, kind: str) -> list[int]:
+    def search(self, vector: Vectors, kind: str, probes: int | None) -> list[int]:
         query = self.table.search(vector).distance_type("l2").limit(_NEAREST)
         query = query.select(["id", "tenth", "_distance"])
         if kind == "filtered":
             query = query.where("tenth = 3", prefilter=True)
         if kind == "approximate":
-            query = query.nprobes(self.probes).refine_factor(REFINE)
+            # no probes: Sightline's tuning gave the index up, and it compares every vector
+            partitions = config_of(self.table.count_rows()).num_partitions
+            query = query.nprobes(probes or partitions).refine_factor(REFINE)
         else:
             query = query.bypass_vector_index()
         return [int(row["id"]) for row in query.to_list()]
+
+
+_CONTENDERS: dict[str, Any] = {OURS: _Ours, PEER: _Peer}
 
 
 def _blocks(vectors: int, width: int, clusters: int) -> Iterator[tuple[int, Vectors]]:
