@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,7 @@ def finished(
     Args:
         rows: what to print, instead of the result's own summary.
     """
+    result = replace(result, settings={**result.settings, **call.precision})
     for line in result.missing:
         name, _, reason = line.partition(": ")
         call.failed.append({"file": name, "error": reason, "code": "image_unreadable"})

@@ -34,6 +34,8 @@ class Call:
     """Name of the model that answered."""
     domain: str | None = None
     """What that model knows, where it is little."""
+    precision: dict[str, str | None] = field(default_factory=dict)
+    """The number type of that model's products, and how its weights are stored in fewer bits."""
     failed: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -42,8 +44,10 @@ class Call:
         return not self.json and sys.stdout.isatty()
 
     def answered_by(self, model: Model) -> None:
-        """Remember the model for the document."""
+        """Remember the model for the document, and what it computed in for results."""
         self.model, self.domain = str(model.name), model.domain
+        kind = str(model.dtype).removeprefix("torch.")
+        self.precision = {"dtype": kind, "quantize": model.quantize}
 
     def note(self, text: str) -> None:
         """A line on standard error, unless asked to be quiet."""
