@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sightline.core.errors import ConfigError, ImageError, InputError, UnsupportedTaskError
+from sightline.data.park import scene
 from sightline.inputs.preprocessing import ImageProcessor, ImageSpec
 from sightline.models.table import system
 from sightline.tasks.embed import evaluating
@@ -242,3 +243,27 @@ def test_models_without_such_layers_say_who_has_them(models, name):
 def test_a_network_of_another_kind():
     with pytest.raises(UnsupportedTaskError, match="take a vit, clip, siglip, swin or resnet"):
         find_features(colour_model("vit"), pictures(1))
+
+
+def test_units_of_packed_blocks_are_those_of_plain_ones() -> None:
+    """Packed blocks run side by side in pieces; what is looked at is a plain copy."""
+    from sightline.nn.packed import pack
+
+    pictures = [np.asarray(scene(seed, split="test").image) for seed in range(6)]
+    plain = load("park-siglip", device="cpu", dtype="float32")
+    packed = load("park-siglip", device="cpu", dtype="float32")
+    pack(packed.network)
+    before = packed.embed_images(pictures)
+    a = find_features(plain, pictures, ["block2"], units=3, best=2)
+    b = find_features(packed, pictures, ["block2"], units=3, best=2)
+    for one, other in zip(a.layers[0].sample, b.layers[0].sample, strict=True):
+        assert [piece.score for piece in one.best] == pytest.approx(
+            [piece.score for piece in other.best], rel=1e-4, abs=1e-5
+        )
+    assert torch.equal(packed.embed_images(pictures), before)
+
+
+def test_blocks_in_8_bits_are_not_looked_at() -> None:
+    small = load("park-siglip", device="cpu", dtype="float32", quantize="int8")
+    with pytest.raises(UnsupportedTaskError, match=r"8 bits.*without quantize"):
+        find_features(small, [np.zeros((64, 64, 3), np.uint8)])

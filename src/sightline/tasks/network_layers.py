@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
+from sightline.nn.copies import float32_copy
 
 if TYPE_CHECKING:
     from sightline.tasks.model import Model
@@ -48,11 +49,13 @@ def layers_of(model: Model) -> Layers:
     if hasattr(getattr(model.processor.image, "spec", None), "fit"):
         if callable(getattr(tower, "stages", None)):
             return _stages(tower)
-        if blocks is not None and hasattr(tower, "patches"):
-            return _blocks(tower, blocks)
+        if blocks is not None and hasattr(tower, "patches") and model.quantize is None:
+            return _blocks(_plain_tower(model))
+    bits = ", 8 bits" if model.quantize else ""
     raise UnsupportedTaskError(
-        f"{model.name} ({model.system.name}) has no layers over the places of a picture, so the "
-        "features of its units cannot be shown: take a vit, clip, siglip, swin or resnet model"
+        f"{model.name} ({model.system.name}{bits}) has no layers over the places of a picture, so "
+        "the features of its units cannot be shown: take a vit, clip, siglip, swin or resnet model"
+        + (", without quantize" if bits else "")
     )
 
 
@@ -76,12 +79,19 @@ def _stages(tower: Any) -> Layers:
     return Layers(names, names, maps, attends=not has_stem)
 
 
-def _blocks(tower: Any, blocks: Sequence[Any]) -> Layers:
+def _plain_tower(model: Model) -> Any:
+    """A tower that runs block after block, a whole batch at a time: packed ones cannot be heard."""
+    words = [name for name in ("text",) if hasattr(model.network, name)]
+    return image_part(float32_copy(model.network, words)).eval()
+
+
+def _blocks(tower: Any) -> Layers:
     """The neurons of the MLP of each block.
 
     What stands in front of the blocks (class token, norm, positions) is each system's own, so the
     tower runs as it is and the neurons are listened to.
     """
+    blocks = tower.transformer.blocks
     names = tuple(f"block{number}" for number in range(1, len(blocks) + 1))
     count = min(BLOCKS, len(names))
     spread = np.linspace(0, len(names) - 1, count).round().astype(int)
