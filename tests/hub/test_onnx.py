@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,16 @@ def shallow(name: str, folder: Path) -> None:
     """A tiny model with one block a tower, since what an export costs is its operations."""
     entry, config, _, processor = tiny(name)
     for part in ("image", "text"):
-        if hasattr(getattr(config, part, None), "depth"):
+        if has_depth(getattr(config, part, None)):
             config = replace(config, **{part: replace(getattr(config, part), depth=1)})
-    if "depth" in {field.name for field in fields(config)}:
+    if has_depth(config):
         config = replace(config, depth=1)
     save_checkpoint(randomise(entry.build(config)), processor, config, entry, folder)
+
+
+def has_depth(config: Any) -> bool:
+    """As a field that can be chosen; Swin's is the sum of its stages."""
+    return is_dataclass(config) and "depth" in {field.name for field in fields(config)}
 
 
 def run(file: Path, **inputs: Any) -> list[np.ndarray]:
