@@ -4,7 +4,8 @@ Weights have a scale for each output; activations have one for each product, mea
 calibration data, so that an answer never depends on its neighbours in a batch. What a network makes
 of a few channels much larger than the rest is moved from activations into weights first
 (SmoothQuant, Xiao et al. 2023, arXiv:2211.10438, equation 4 with alpha = 1/2); the division costs
-nothing, because it goes into the norm, or the value rows, in front. Sums are exact 32-bit integers.
+nothing, because it goes into the norm, or the value rows, in front. Sums are exact 32-bit integers;
+where the processor adds pairs in 16 bits on the way, weights have 7 bits so that they still are.
 Norms, softmax and the residual stream stay what they are.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -148,7 +150,7 @@ class Int8Product(nn.Module):
     def __init__(self, weight: Float[Tensor, "O D"], bias: Tensor | None, grid: Grid) -> None:
         super().__init__()
         weight = weight.float()
-        scales = weight.abs().amax(dim=1).clamp_min(1e-12) / LARGEST  # [O]
+        scales = weight.abs().amax(dim=1).clamp_min(1e-12) / largest_weight()  # [O]
         rounded = (weight / scales[:, None]).round().to(torch.int8)
         bias = torch.zeros(len(weight)) if bias is None else bias.float()
         self.grid = grid
@@ -168,6 +170,22 @@ class Int8Product(nn.Module):
             out.scale, out.zero, out.type, kind, [], algorithm,
         )  # fmt: skip
         return result
+
+
+@cache
+def largest_weight() -> int:
+    """The largest weight whose products are summed exactly here: 127, or 64 without VNNI.
+
+    x86 without those instructions adds two products in 16 bits: 2 * 255 * 64 still fits.
+    """
+    x = torch.full((8, 256), LEVELS, dtype=torch.uint8)
+    weight = torch.full((32, 256), LARGEST, dtype=torch.int8)
+    ones, zeros = torch.ones(32), torch.zeros(32, dtype=torch.int32)
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    found = torch.ops.onednn.qlinear_pointwise(
+        x, 1.0, 0, packed, ones, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return LARGEST if bool((found == 256 * LEVELS * LARGEST).all()) else 64
 
 
 class Norm8(nn.Module):
