@@ -76,12 +76,13 @@ def contenders(
         ]  # fmt: skip
         if start == "pixels" and _installed("openvino"):
             shape = (batch, 3, *image)
-            peers += [
-                Contender("openvino float32", "float32", lambda: _openvino(folder, shape, "f32")),
-                Contender(
-                    "openvino bfloat16", "bfloat16", lambda: _openvino(folder, shape, "bf16")
-                ),
-            ]
+            peers.append(
+                Contender("openvino float32", "float32", lambda: _openvino(folder, shape, "f32"))
+            )
+            if kind == "bfloat16":  # elsewhere it refuses to
+                peers.append(
+                    Contender("openvino bfloat16", kind, lambda: _openvino(folder, shape, "bf16"))
+                )
     names = ("transformers", *(("openvino",) if start == "pixels" else ()))
     missing = [name for name in names if not _installed(name)]
     return own + peers, missing
