@@ -17,7 +17,7 @@ from sightline.data.shards.webdataset import open_shards
 
 
 def test_every_contender_goes_through_all_pictures(tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
+    pytest.importorskip("webdataset", reason="it writes the tars; the extra `test` has it")
     calls = []
     result = bench_stream(
         41, 32, 5, workers=1, rounds=1, folder=tmp_path / "set",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -90,3 +93,20 @@ def test_calls_from_several_threads_do_not_meet(two_cores):
     for caller in callers:
         caller.join(20)
     assert all(sorted(found) == list(range(s, s + 5)) for s, found in results.items())
+
+
+def test_it_is_imported_where_nothing_forks():
+    code = "import os; del os.register_at_fork; import sightline.core.streams"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12, about threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork there")
+def test_a_forked_process_makes_threads_of_its_own(two_cores):
+    side_by_side(lambda piece: None, [0, 1])
+    assert module._pools
+    child = os.fork()
+    if child == 0:
+        os._exit(1 if module._pools else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -49,7 +49,7 @@ def facts(data, extra=True):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_changes_on_the_way(source, tmp_path, layout):
     if layout == "parquet":
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="it reads Parquet; the extra `test` brings it")
     done = convert(source, tmp_path / "out", layout)
     assert (done.records, done.failed) == (4, {})
     again = open_dataset(tmp_path / "out", strict=True)
@@ -65,7 +65,7 @@ def test_nothing_changes_on_the_way(source, tmp_path, layout):
 @pytest.mark.parametrize("first", LAYOUTS)
 @pytest.mark.parametrize("second", LAYOUTS)
 def test_every_layout_leads_to_every_other(source, tmp_path, first, second):
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="it reads Parquet; the extra `test` brings it")
     convert(source, tmp_path / "one", first)
     convert(open_dataset(tmp_path / "one"), tmp_path / "two", second)
     assert facts(open_dataset(tmp_path / "two"), extra=False) == facts(source, extra=False)

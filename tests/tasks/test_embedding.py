@@ -14,7 +14,7 @@ from sightline.core.errors import ConfigError, ImageError, InputError
 from sightline.tasks import batching
 from sightline.tasks.batching import Failed, prepared
 from sightline.tasks.embed import embed_each, embed_readable
-from sightline.tasks.model import Model
+from sightline.tasks.model import Model, load
 from tests.tasks.colours import BLUE, GREEN, RED, colour_model, picture
 
 
@@ -158,3 +158,21 @@ def test_texts_that_are_no_strings_are_refused(clip: Model, texts: object, messa
 
 def test_an_image_encoder_gives_its_pooled_vector_at_unit_length(vit: Model) -> None:
     torch.testing.assert_close(vit.embed_images(RED), colour_model("clip").embed_images(RED))
+
+
+def test_jpeg_files_can_be_decoded_at_a_part_of_their_size(tmp_path):
+    """By name alone; a wrong name is told at once, also where broken pictures are collected."""
+    from sightline.data.park import scene
+    from sightline.tasks.embeddings import preprocessing_digest
+
+    model = load("park-siglip", device="cpu", dtype="float32")
+    large = Image.fromarray(np.asarray(scene(3, "test").image)).resize((640, 512), 3)
+    large.save(tmp_path / "large.jpg", quality=92)
+    exact, digest = model.embed_images(tmp_path / "large.jpg"), preprocessing_digest(model)
+    model.decode = "reduced"
+    reduced = model.embed_images(tmp_path / "large.jpg")
+    assert 0.95 < float((exact * reduced).sum()) < 0.99999
+    assert preprocessing_digest(model) != digest
+    model.decode = "half"
+    with pytest.raises(ConfigError, match="unknown decode 'half'"):
+        embed_readable(model, [tmp_path / "large.jpg"])

@@ -19,7 +19,8 @@ MOST = 8
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _lock = threading.Lock()
-os.register_at_fork(after_in_child=_pools.clear)  # its threads stayed with the parent
+if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+    os.register_at_fork(after_in_child=_pools.clear)  # its threads stayed with the parent
 
 
 def streams() -> int:

@@ -103,9 +103,10 @@ def encode_each(
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
     check_batching(batch_size, on_error)
+    options = decode_options(model)  # a mistake here is none of a picture
     rows = prepared(
         sources,
-        lambda source, place: _pixels(model, source, place),
+        lambda source, place: model.processor.images([read_named(source, place, options)]),
         ahead=2 * batch_size,
     )
     return in_batches(rows, encode, batch_size, on_error)
@@ -130,7 +131,8 @@ def embedding_width(model: Model) -> int:
     """D, found by embedding one blank picture, or one sentence where there are no pictures."""
     if model.system.role == "text encoder":
         return int(_encode_texts(model, ["a"]).size(1))
-    return int(_encode_pixels(model, _pixels(model, np.zeros((8, 8, 3), np.uint8), 0)).size(1))
+    blank = model.processor.images([np.zeros((8, 8, 3), np.uint8)])
+    return int(_encode_pixels(model, blank).size(1))
 
 
 @contextmanager
@@ -170,11 +172,6 @@ def decode_options(model: Model) -> DecodeOptions:
             f"{model.name} does not: use decode='exact'"
         )
     return replace(DEFAULT_OPTIONS, jpeg_side=side)
-
-
-def _pixels(model: Model, source: Any, place: int) -> Pixels:
-    """One picture, read and prepared as the checkpoint wants it, as a batch of one."""
-    return model.processor.images([read_named(source, place, decode_options(model))])
 
 
 def _encode_pixels(model: Model, pixels: Pixels) -> Tensor:

@@ -39,7 +39,9 @@ def read(record):
 
 
 def test_shards_of_the_formats_own_library(tmp_path):
-    webdataset = pytest.importorskip("webdataset")
+    webdataset = pytest.importorskip(
+        "webdataset", reason="it writes the tars; the extra `test` has it"
+    )
     with webdataset.ShardWriter(str(tmp_path / "s-%03d.tar"), maxcount=3, verbose=0) as writer:
         for number in range(5):
             writer.write(
