@@ -55,6 +55,55 @@ class PackedPatches(NamedTuple):
         return self._replace(patches=self.patches.to(device), pictures=self.pictures.to(device))
 
 
+class Prompt(NamedTuple):
+    """What a network writes on from: pictures and words, one row an answer."""
+
+    ids: Tensor
+    """int64[B, T]: the tokens of each row, padded on the right."""
+    mask: Tensor
+    """bool[B, T]: True where a token is the row's own."""
+    pictures: tuple[tuple[Tensor, ...], ...] = ()
+    """For each row its pictures in reading order, float32[3, H, W] each, of any sizes; a row may
+    have none. Empty where no row has one. They stand in front of the words, or where a system's own
+    token marks their places."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """What a network remembers of the sequences that it is writing. The caller owns it."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64[B]: positions of each row that are filled, those of pictures included."""
+        ...
+
+    def select(self, rows: Tensor) -> Cache:
+        """The cache of the rows int64[R], in that order; a row may be taken more than once.
+
+        A cache of its own: what is written to one is not seen in the other.
+        """
+        ...
+
+
+@runtime_checkable
+class TextGenerator(Protocol):
+    """A network that writes: what the next token is likely to be, after a prompt and after each
+    further token."""
+
+    def prefill(self, prompt: Prompt, room: int) -> tuple[Tensor, Cache]:
+        """Logits float32[B, V] of the token behind each prompt, and a cache with room for so many
+        more tokens."""
+        ...
+
+    def extend(self, ids: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
+        """Append int64[B, T] to the rows of the cache: logits float32[B, T, V] of what follows each.
+
+        `mask` bool[B, T], True where a token is the row's own, where rows grow unequally (padded on
+        the right).
+        """
+        ...
+
+
 @runtime_checkable
 class Tokenizer(Protocol):
     """Words to ids and back, with the canonicalisation that the checkpoint was trained with."""
@@ -130,7 +179,8 @@ class System:
     title: str
     """The paper's title, authors and year, on one line."""
     role: str
-    """"image encoder", "text encoder" or "dual encoder" (more with later systems)."""
+    """"image encoder", "text encoder", "dual encoder", "language model" or "vision-language model"
+    (more with later systems)."""
     model_types: tuple[str, ...]
     """Values of `model_type` in a published config.json that this system reads."""
     build: Callable[[Any], nn.Module]

@@ -55,6 +55,13 @@ class PairScores(NamedTuple):
         return self.scale * (self.image_embeddings @ self.text_embeddings.T) + self.bias  # [B M]
 
 
+class NextTokens(NamedTuple):
+    """Output of the roles language model and vision-language model."""
+
+    logits: Tensor
+    """float32[B, T, V]: behind each token of the text, what may come next."""
+
+
 class Label(NamedTuple):
     """A name and how strongly it was found."""
 
