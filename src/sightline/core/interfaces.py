@@ -96,7 +96,7 @@ class TextGenerator(Protocol):
         ...
 
     def extend(self, ids: Tensor, cache: Cache, mask: Tensor | None = None) -> Tensor:
-        """Append int64[B, T] to the rows of the cache: logits float32[B, T, V] of what follows each.
+        """Append int64[B, T] to the rows of the cache: logits float32[B, T, V] behind each token.
 
         `mask` bool[B, T], True where a token is the row's own, where rows grow unequally (padded on
         the right).
