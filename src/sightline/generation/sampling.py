@@ -72,6 +72,8 @@ def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
     than p; the first always does. Only the likeliest are sorted where they suffice, since a whole
     vocabulary is long and a nucleus short.
     """
+    if p >= 1:  # everything, however the sums are rounded
+        return logits
     total = logits.logsumexp(dim=1, keepdim=True)  # [B 1]
     for count in (min(_LIKELY, logits.shape[1]), logits.shape[1]):
         likely, order = logits.topk(count, dim=1)  # [B count]

@@ -132,7 +132,7 @@ def next_tokens(
         ruled = ruled / options.temperature
         if options.top_k is not None:
             ruled = keep_top_k(ruled, options.top_k)
-        if options.top_p is not None and options.top_p < 1:
+        if options.top_p is not None:
             ruled = keep_top_p(ruled, options.top_p)
         ids = draw(ruled, uniform)
     else:
