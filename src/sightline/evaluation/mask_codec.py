@@ -19,7 +19,7 @@ from sightline.core.errors import DataError
 from sightline.data.boxed_masks import BoxedMask
 from sightline.evaluation.results import Metric
 from sightline.metrics.intervals import RESAMPLES, bootstrap_counts, mean_of
-from sightline.metrics.masks import codebook_use, mask_iou
+from sightline.metrics.mask_codec import codebook_use, mask_iou
 from sightline.tasks.mask_tokens import mask_tokens, token_masks
 
 if TYPE_CHECKING:
