@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call, one_line
 from sightline.cli.pictures import answer_sources, expand, labels_json, text_row
 from sightline.cli.words import word_list
+from sightline.core.errors import UnsupportedTaskError
 
 
 @click.command()
@@ -37,6 +39,7 @@ def ask(
 
     if choices is not None:
         return _chosen(call, files, question, word_list("--choices", choices), batch)
+    _check_named(call)
     sources = expand(call, files)
     results = answer_sources(
         call,
@@ -50,6 +53,19 @@ def ask(
     )
     call.document({"question": question, "results": results})
     return call.exit_code(len(results))
+
+
+def _check_named(call: Call) -> None:
+    """Raises `UnsupportedTaskError` where no model is named and none is there that writes."""
+    from sightline.hub.catalogue import models_for, offline_substitute
+
+    if call.model_name or os.environ.get("SIGHTLINE_MODEL") or offline_substitute("chat"):
+        return
+    able = ", ".join(entry.name for entry in models_for("chat"))
+    raise UnsupportedTaskError(
+        "no model is named that can answer freely: give --choices a,b to let one choose"
+        + (f", or --model NAME of one which can: {able}" if able else ", or --model NAME")
+    )
 
 
 def _chosen(call: Call, files: tuple[str, ...], question: str, names: list[str], batch: int) -> int:

@@ -17,8 +17,7 @@ DETAILS = ("short", "long")
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--detail", type=click.Choice(DETAILS), help="How much. Default: short.")
-@click.option("--prompt", metavar="TEXT",
-              help="Instead of the model's own prompt, exactly what it should be given.")  # fmt: skip
+@click.option("--prompt", metavar="TEXT", help="Exactly this, instead of the model's own prompt.")
 @batch_option
 @generation_options
 @shared_options()

@@ -19,8 +19,8 @@ def load_model(call: Call, task: str, made_with: tuple[str, str | None] | None =
 
     `--model`, then what a collection was `made_with` (name and revision), then `SIGHTLINE_MODEL`,
     then the task's public default. Only where nobody named a model and that default cannot be
-    reached, or there is none, the bundled model of drawn parks steps in, and the first line says so,
-    also with --quiet.
+    reached, or there is none, the bundled model of drawn parks steps in, and the first line says
+    so, also with --quiet.
 
     Raises:
         SightlineError: what `sightline.load` raises.

@@ -45,6 +45,8 @@ class SubwordTokenizer(TextTokenizer):
         backend.no_padding()
         _canonical(backend, files, spec)
         self.backend = backend
+        # Asked for at every step of an answer, and the backend counts anew each time.
+        self._size: int = backend.get_vocab_size(with_added_tokens=True)
         prefix, suffix = _frame(backend)
         super().__init__(spec, files, prefix, suffix)
 
@@ -111,7 +113,7 @@ class SubwordTokenizer(TextTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        return self._size
 
     def token_id(self, token: str) -> int | None:
         return self.backend.token_to_id(token)

@@ -83,6 +83,8 @@ def embed_each(
     """
     if model.system.role == "text encoder":
         raise cannot(model, "embed", "look at pictures")
+    if model.system.role not in ("dual encoder", "image encoder"):
+        raise cannot(model, "embed", "turn pictures into vectors")
     return encode_each(
         model, sources, lambda pixels: _encode_pixels(model, pixels), batch_size, on_error
     )
