@@ -47,5 +47,5 @@ def test_contenders_that_compute_something_else_are_told(tiny) -> None:
     prompt = bench._prompt(tiny, 1)
     first = bench.Contender("a", lambda prompt: torch.tensor([[1.0, 2.0]]), lambda *_: None)
     other = bench.Contender("b", lambda prompt: torch.tensor([[1.0, 1.5]]), lambda *_: None)
-    with pytest.raises(SightlineError, match="a and b differ by 0.250"):
+    with pytest.raises(SightlineError, match=r"a and b differ by 0\.250"):
         bench._check([first, other], prompt)

@@ -17,6 +17,9 @@ from sightline.core.errors import ConfigError
 from sightline.nn.norms import at_least_float32
 from sightline.nn.precision import without_autocast
 
+UNCOUNTED = -100
+"""A target that torch's cross-entropy leaves out."""
+
 
 def next_token(
     hidden: Float[Tensor, "B M D"],
@@ -26,6 +29,7 @@ def next_token(
     *,
     label_smoothing: float = 0.0,
     chunk: int | None = None,
+    multiple: int = 1,
 ) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
     """-sum log p(target) over the tokens that count, and their number.
 
@@ -37,6 +41,8 @@ def next_token(
         label_smoothing: share of the target that is spread over the vocabulary.
         chunk: tokens that are scored at a time, so that logits of a large vocabulary never all
             exist; computed again on the way back. None for all at once.
+        multiple: scored tokens are filled up to a multiple of this with ones that do not count, so
+            that shapes repeat from batch to batch.
 
     Raises:
         ConfigError: label smoothing outside [0, 1), or a chunk below 1.
@@ -54,6 +60,8 @@ def next_token(
             )
 
     rows, wanted = hidden[counted], targets[counted]  # [N D], [N]
+    missing = -len(rows) % multiple
+    rows, wanted = F.pad(rows, (0, 0, 0, missing)), F.pad(wanted, (0, missing), value=UNCOUNTED)
     if chunk is None or len(rows) <= chunk:
         return part(rows, wanted), counted.sum()
     total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
