@@ -62,11 +62,20 @@ class Writer(nn.Module):
                 its own row.
             slots: length of a row; None for the longest. A fixed one keeps shapes alike.
         """
-        heads = self.prompt_vectors(prompt)
+        return self.hidden_behind(self.prompt_vectors(prompt), suffix, rows, slots)
+
+    def hidden_behind(
+        self,
+        prompts: Sequence[Float[Tensor, "N D"]],
+        suffix: TextBatch,
+        rows: Sequence[int] | None = None,
+        slots: int | None = None,
+    ) -> Float[Tensor, "B M D"]:
+        """`hidden` for prompts whose vectors are known already."""
         tails = self.token_vectors(suffix.ids, suffix.mask)
-        lengths = [len(head) for head in heads], [len(tail) for tail in tails]
+        lengths = [len(head) for head in prompts], [len(tail) for tail in tails]
         layout = lay_out(*lengths, rows, slots, suffix.ids.device)
-        parts = [p for head, tail in zip(heads, tails, strict=True) for p in (head, tail[:-1])]
+        parts = [p for head, tail in zip(prompts, tails, strict=True) for p in (head, tail[:-1])]
         hidden = self.decoder(
             layout.place(torch.cat(parts)),
             layout.prefix if self.prefix_lm else None,

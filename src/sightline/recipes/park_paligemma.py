@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sightline.core.interfaces import Prompt, TextBatch
+from sightline.core.interfaces import TextBatch
 from sightline.data.loader import Loader
 from sightline.data.park.lessons import Spell, Turn, lesson
 from sightline.data.park.records import BACKGROUND, patch_owners
@@ -212,8 +212,10 @@ def spoken(network: Any, batch: LessonBatch, slots: int) -> tuple[Tensor, Tensor
     writer: Writer = network.model
     patches = network.model.image.tokens(batch.pixels)  # [B P D]
     seen = network.model.projector(patches)
-    prompt = Prompt(batch.prompt, batch.prompt_mask)
-    hidden = writer.hidden_behind(seen, prompt, TextBatch(batch.suffix, batch.suffix_mask), slots)
+    words = writer.token_vectors(batch.prompt, batch.prompt_mask)
+    prompts = [torch.cat(pair) for pair in zip(seen.float(), words, strict=True)]
+    suffix = TextBatch(batch.suffix, batch.suffix_mask)
+    hidden = writer.hidden_behind(prompts, suffix, slots=slots)
     loss, tokens = next_token(hidden, batch.suffix, batch.counted, writer.logits, multiple=MULTIPLE)
     with torch.no_grad():
         told = writer.logits(hidden[batch.counted]).argmax(dim=-1)
