@@ -157,6 +157,7 @@ def instructions(config: PaliGemmaConfig) -> Instructions:
         detect="detect {}",
         segment="segment {}",
         separator="\n",
+        picture="<image>",
     )
 
 

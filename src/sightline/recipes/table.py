@@ -75,6 +75,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
         "train_classifier",
         {},
     ),
+    "mask-codec": RecipeEntry(
+        "masks in a few tokens and back: park objects, or pictures of masks",
+        "sightline.recipes.mask_codec",
+        "MaskCodecRecipe",
+        "train_mask_codec",
+        {},
+    ),
     "park-siglip": RecipeEntry(
         "the bundled SigLIP of drawn parks",
         "sightline.recipes.park_siglip",
