@@ -1,6 +1,7 @@
 """`sightline train park-paligemma`: the bundled model of drawn parks that speaks.
 
-    sightline train park-paligemma --set codec=park-mask-codec --out RUN
+    sightline train mask-codec --out CODEC
+    sightline train park-paligemma --set codec=CODEC --out RUN
 
 Stages of the paper (PaliGemma, section 3.2) at the size of a park. Stage 0 is taken as it is: the
 image tower of the bundled park-siglip, which has learned to see. Stage 1 trains everything on a
@@ -9,7 +10,7 @@ raise the resolution, which parks do not need.
 
 A picture is followed by as many turns as fit into a row (`data.park.lessons`): the first one is a
 prefix, which picture and prompt see in both directions, further ones follow causally, and only
-answers are learned from. A row then teaches a dozen answers for the price of one picture.
+answers are learned from. A row then teaches half a dozen answers for the price of one picture.
 
 Three small heads ask every patch of the tower what covers it: kind, colour and box, which the park
 knows exactly. They are thrown away afterwards.
@@ -17,9 +18,11 @@ knows exactly. They are thrown away afterwards.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -27,26 +30,284 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sightline.core.errors import ConfigError
 from sightline.core.interfaces import TextBatch
 from sightline.data.loader import Loader
-from sightline.data.park.lessons import Spell, Turn, lesson
-from sightline.data.park.records import BACKGROUND, patch_owners
+from sightline.data.park.lessons import EVERYTHING, Spell, Turn, lesson
+from sightline.data.park.records import BACKGROUND, ParkRecords, patch_owners
 from sightline.data.park.scenes import Scene, scene
+from sightline.data.park.text import texts as park_texts
 from sightline.data.park.vocabulary import COLOURS, KINDS
+from sightline.data.records import Dataset
+from sightline.hub.load import load_checkpoint
+from sightline.inputs.coordinates import PALIGEMMA
+from sightline.inputs.processors import Processor, image_processor
+from sightline.inputs.vocabulary import IMAGE, train_vocabulary
+from sightline.models import paligemma
+from sightline.models.gemma import GemmaConfig
+from sightline.models.siglip import ImageTowerConfig
 from sightline.nn.linear import Linear
 from sightline.nn.writer import Writer
 from sightline.objectives.language import next_token
 from sightline.recipes.park_siglip import patch_loss
+from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
+from sightline.recipes.splits import CHOOSING, PARK
+from sightline.recipes.towers import Start
+from sightline.tasks.mask_tokens import mask_tokens
+from sightline.tasks.segment import FOLDER
+from sightline.training import distributed
 from sightline.training.accumulation import Step, StepResult, backward
+from sightline.training.stages import Group, Stage
 
 if TYPE_CHECKING:
+    from sightline.core.interfaces import MaskCodec
+    from sightline.data.park.scenes import ParkObject
     from sightline.inputs.instructions import Instructions
     from sightline.inputs.tokenizers import TextTokenizer
+    from sightline.training.options import Progress
 
 MULTIPLE = 256
 """Scored tokens of a batch are filled up to a multiple of this."""
 REACH = 16.0
 """Pixels that the box head counts as one."""
+
+
+@dataclass(frozen=True)
+class ParkPaliGemmaRecipe:
+    """The settings of the published run."""
+
+    data: str = PARK
+    shapes: tuple[str, ...] = ()
+    """Parks are square here."""
+    seed: int = 0
+    codec: str | None = None
+    """Folder or name of a mask codec, or the folder of its run; without one no masks are taught."""
+    init: str | None = "park-siglip"
+    """A SigLIP whose image tower is taken over; none for a new tower."""
+    blind: bool = False
+    """Show grey instead of pictures: what words alone give away, for comparison."""
+
+    # the network
+    image_size: int | None = 64
+    patch_size: int = 8
+    image_width: int = 128
+    image_depth: int = 5
+    width: int = 192
+    depth: int = 4
+    num_heads: int = 6
+    kv_heads: int = 2
+    mlp_width: int = 512
+    vocab_size: int = 1600
+    causal: bool = False
+    """Let the prefix see from left to right only, which the paper found to be worse."""
+
+    # optimisation
+    room: int = 160
+    """Tokens of a row beside those of its picture."""
+    turns: int = 12
+    """Turns of a row at most."""
+    teaching: float = 1.0
+    """Weight of the per-patch losses."""
+    batch_size: int = 32
+    accumulate: int = 1
+    epochs: float = 1.0
+    """Parks are endless: `steps` counts."""
+    most_steps: int = 5000
+    steps: int | None = 5000
+    lr: float = 2e-3
+    image_lr_scale: float = 0.3
+    """Times the rate, for the tower that knows how to see."""
+    weight_decay: float = 0.02
+    warmup: float = 0.02
+    beta2: float = 0.98
+    clip: float = 1.0
+    ema: float | None = None
+    freeze: tuple[str, ...] = ()
+    autocast: str = "auto"
+    compile: bool = False
+    parallel: str = "auto"
+    activation_checkpointing: bool = False
+    device: str = "auto"
+
+    # around it
+    test_share: float = 0.1
+    eval_every: int | None = None
+    eval_limit: int = 200
+    save_every: int | None = None
+    workers: int = 1
+
+    @property
+    def system(self) -> str:
+        return "paligemma"
+
+
+def train_park_paligemma(
+    recipe: ParkPaliGemmaRecipe,
+    out: str | Path,
+    minutes: float | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train the bundled model; see `run.train_dual_encoder` for what is written.
+
+    Raises:
+        ConfigError: settings that do not fit.
+    """
+    if recipe.data != PARK or recipe.accumulate != 1 or recipe.steps is None or recipe.shapes:
+        raise ConfigError(
+            "park-paligemma learns from square drawn parks (data=park), in so many steps, with "
+            "accumulate=1"
+        )
+    if distributed.world_size() > 1:
+        raise ConfigError("park-paligemma is trained in one process")
+    codec = None if recipe.codec is None else codec_folder(recipe.codec)
+    start = SpeakingStart(**vars(start_speaking(recipe)), codec=codec)
+    network = Taught(start.network, start.config.image.width)
+    writing = writing_of(recipe, start, codec)
+    slots = writing.room + patches_of(start.config)
+    learns_from = replace(writing, grey=recipe.blind)
+    plan = Plan(
+        start=start,
+        network=network,
+        loader=lesson_loader(
+            learns_from, recipe.steps * recipe.batch_size, recipe.batch_size, recipe.seed,
+            recipe.workers,
+        ),
+        step=lesson_step(recipe.teaching, slots),
+        steps=recipe.steps,
+        stage=_stage(recipe),
+        choose=lambda model: exact_answers(
+            model.network, learns_from, recipe.eval_limit, CHOOSING
+        ),
+        judge=lambda model: speech_scores(
+            model, recipe.eval_limit, blind=recipe.blind, codec=codec
+        ),
+        test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
+        inner=lambda network: cast(Taught, network).model,
+        show=lambda report, model: show_answers(report, model, codec),
+    )  # fmt: skip
+    return carry_out(recipe, plan, Path(out), minutes, progress)
+
+
+def _stage(recipe: ParkPaliGemmaRecipe) -> Stage:
+    assert recipe.steps is not None
+    return Stage(
+        "speak",
+        recipe.steps,
+        recipe.lr,
+        groups=(Group(("model.image.*",), recipe.image_lr_scale if recipe.init else 1.0),),
+        weight_decay=recipe.weight_decay,
+        warmup=round(recipe.warmup * recipe.steps),
+        final_lr=0.02,
+        betas=(0.9, recipe.beta2),
+        clip=recipe.clip,
+    )
+
+
+@dataclass
+class SpeakingStart(Start):
+    """A start whose saved model has its mask codec beside it."""
+
+    codec: Path | None = None
+
+    def save(self, folder: Path, metadata: dict[str, Any] | None = None) -> None:
+        """Also the card, which says how it is asked for everything, and the mask codec."""
+        super().save(folder, {"everything": [EVERYTHING], **(metadata or {})})
+        if self.codec is not None:
+            shutil.copytree(self.codec, folder / FOLDER)
+
+
+def codec_folder(name: str) -> Path:
+    """The model folder of a codec, or of the best one of a codec's run."""
+    from sightline.recipes.run import best_model
+
+    folder = Path(name)
+    return best_model(folder) if (folder / "checkpoints").is_dir() else folder
+
+
+def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
+    """A new decoder behind the tower of `init`, with a vocabulary of the park's words."""
+    tokenizer = train_vocabulary(
+        vocabulary_texts(), recipe.vocab_size, rules="paligemma", max_length=1024
+    )
+    loaded = None
+    if recipe.init is not None:
+        loaded = load_checkpoint(recipe.init, device="cpu", dtype="float32")
+    image = _tower(recipe) if loaded is None else loaded.config.image
+    image_token = tokenizer.token_id(IMAGE)
+    assert image_token is not None and tokenizer.eos_id is not None
+    text = GemmaConfig(
+        recipe.width, recipe.depth, recipe.num_heads, recipe.kv_heads,
+        recipe.width // recipe.num_heads, recipe.mlp_width, tokenizer.vocab_size,
+    )  # fmt: skip
+    config = paligemma.PaliGemmaConfig(image, text, image_token)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = paligemma.PaliGemma(config)
+    network.prefix_lm = not recipe.causal
+    if loaded is not None:
+        own = network.image.state_dict()
+        given = loaded.network.state_dict()
+        network.image.load_state_dict({name: given[f"image.{name}"] for name in own})
+    processor = Processor(
+        image_processor(paligemma.preprocessing(config)),
+        tokenizer.with_spec(paligemma.text(config)),
+    )
+    return Start(network, processor, config, paligemma.SYSTEM)
+
+
+def _tower(recipe: ParkPaliGemmaRecipe) -> ImageTowerConfig:
+    size = recipe.image_size or 64
+    return ImageTowerConfig(
+        recipe.image_width, recipe.image_depth, recipe.image_width // 32, 4 * recipe.image_width,
+        (recipe.patch_size, recipe.patch_size), (size, size),
+    )  # fmt: skip
+
+
+def vocabulary_texts() -> list[str]:
+    """Sentences with every word that the park says, and those of the prompts."""
+    prompts = ["caption en", "describe en", "answer en", "detect everything ;", "segment"]
+    return [*park_texts(seeds=range(1000)), *prompts * 50]
+
+
+def patches_of(config: paligemma.PaliGemmaConfig) -> int:
+    """Tokens of a picture."""
+    (height, width), (tall, wide) = config.image.image_size, config.image.patch_size
+    return (height // tall) * (width // wide)
+
+
+def writing_of(recipe: ParkPaliGemmaRecipe, start: Start, codec: Path | None) -> Writing:
+    """How lessons become tokens for this network."""
+    assert start.processor.text is not None
+    mask: Spell | None = None
+    if codec is not None:
+        network = cast(Any, load_checkpoint(codec, device="cpu", dtype="float32").network)
+        mask = mask_speller(network)
+    return Writing(
+        tokenizer=start.processor.text,
+        instructions=paligemma.instructions(start.config),
+        box=spell_box,
+        mask=mask,
+        patch_size=start.config.image.patch_size[0],
+        room=recipe.room,
+        size=start.config.image.image_size[0],
+        most_turns=recipe.turns,
+    )
+
+
+def spell_box(thing: ParkObject, drawn: Scene) -> str:
+    """The four tokens of an object's box."""
+    return PALIGEMMA.spelled(PALIGEMMA.encode(thing.box, (drawn.height, drawn.width)))
+
+
+def mask_speller(codec: MaskCodec) -> Spell:
+    """Spells the box of an object and the sixteen tokens of its mask."""
+
+    def spell(thing: ParkObject, drawn: Scene) -> str:
+        (codes,) = mask_tokens(codec, [thing.mask], [thing.box]).tolist()
+        return spell_box(thing, drawn) + "".join(f"<seg{code:03d}>" for code in codes)
+
+    return spell
 
 
 class Taught(nn.Module):
@@ -102,11 +363,17 @@ class Writing:
     """Tokens of a row beside those of the picture."""
     size: int = 64
     most_turns: int = 12
+    grey: bool = False
+    """Whether pictures are replaced by grey."""
 
-    def lesson(self, drawn: Scene, generator: np.random.Generator) -> Lesson:
+    def draw(self, drawn: Scene, generator: np.random.Generator) -> Lesson:
         """As many turns about the scene as there is room for."""
         turns = lesson(drawn, generator, self.most_turns, self.box, self.mask)
-        first, *further = self._fitting(turns)
+        return self.lesson(drawn, self._fitting(turns))
+
+    def lesson(self, drawn: Scene, turns: Sequence[Turn]) -> Lesson:
+        """A scene and what is said about it."""
+        first, *further = turns
         prompt = self.instructions.encode(self.tokenizer, first.prompt, trusted=True)
         suffix = self._answer(first)
         counted = [True] * len(suffix)
@@ -114,8 +381,8 @@ class Writing:
             asked, answer = self._prompt(turn), self._answer(turn)
             suffix += asked + answer
             counted += [False] * len(asked) + [True] * len(answer)
-        truth = patch_targets(drawn, self.patch_size)
-        return Lesson(drawn.pixels, prompt, suffix, counted, truth)
+        pixels = np.full_like(drawn.pixels, 128) if self.grey else drawn.pixels
+        return Lesson(pixels, prompt, suffix, counted, patch_targets(drawn, self.patch_size))
 
     def _fitting(self, turns: Sequence[Turn]) -> list[Turn]:
         room, kept = self.room - 1, list[Turn]()
@@ -182,7 +449,7 @@ def lesson_loader(
     """Scenes drawn by the loader's threads in the order of their seeds."""
 
     def draw(number: int, generator: np.random.Generator) -> Lesson:
-        return writing.lesson(scene(number, split, writing.size), generator)
+        return writing.draw(scene(number, split, writing.size), generator)
 
     return Loader(
         range(count), writing.collate, batch_size, seed, False, workers=workers, transform=draw
