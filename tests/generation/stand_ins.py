@@ -94,7 +94,7 @@ class Recurrent(nn.Module):
             self.scores = nn.Linear(width, vocabulary)
         for parameter in self.parameters():
             parameter.data *= 3
-        self.eval()
+        self.eval().requires_grad_(False)
 
     def prefill(self, prompt, room):
         rows = len(prompt.ids)

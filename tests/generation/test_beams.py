@@ -8,6 +8,7 @@ import torch
 from sightline.generation import GenerationOptions, beam_search, generate
 from tests.generation.stand_ins import (
     Recurrent,
+    StateCache,
     WordsCache,
     behind_the_protocol,
     prompt_of,
@@ -41,7 +42,9 @@ def assert_equal_answers(ours, expected):
     for beams, wanted in zip(ours, expected, strict=True):
         assert [beam.answer.ids for beam in beams] == [ids for ids, _ in wanted]
         scores = torch.tensor([beam.score for beam in beams])
-        torch.testing.assert_close(scores, torch.tensor([s for _, s in wanted]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            scores, torch.tensor([s for _, s in wanted]), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
@@ -50,7 +53,7 @@ def assert_equal_answers(ours, expected):
 def test_answers_and_scores_are_those_of_transformers(beams, length_penalty, early_stopping):
     options = GenerationOptions(7, beams=beams, length_penalty=length_penalty,
                                 early_stopping=early_stopping)  # fmt: skip
-    for seed in range(6):
+    for seed in range(4):
         network = tiny_llama(seed)
         for ends in ([2], ENDS):
             found = beam_search(behind_the_protocol(network), PROMPT, options, ends)
@@ -129,7 +132,7 @@ def test_enough_beams_find_the_best_of_all_answers(seed, length_penalty):
 
 
 def fresh(network):
-    return network.prefill(prompt_of([[]]), 9)[1]
+    return StateCache(torch.zeros(1, network.cell.hidden_size), torch.zeros(1).long())
 
 
 def test_a_search_that_ends_leaves_the_batch():

@@ -60,7 +60,7 @@ def test_penalties_give_the_tokens_of_transformers(seed):
     plain = generate(behind_the_protocol(network), prompt, GenerationOptions(12), [2])[0]
     assert plain.ids != answer.ids
     # Log-probabilities stay the network's own: the first is so whatever was penalised.
-    first = network(prompt.ids).logits[0, -1].log_softmax(dim=0)
+    first = network(prompt.ids).logits.detach()[0, -1].log_softmax(dim=0)
     assert answer.logprobs[0] == pytest.approx(float(first[answer.ids[0]]), abs=1e-5)
 
 
@@ -142,11 +142,13 @@ def test_a_prompt_that_cannot_be_continued_is_told():
     with pytest.raises(InputError, match="row 1 of the prompt is empty: it needs a token"):
         generate(network, prompt_of([[5], []]), options, [0])
     ids = torch.tensor([[0, 5]])
-    with pytest.raises(InputError, match="row 0 .* padding before its last token: pad on the righ"):
+    with pytest.raises(
+        InputError, match=r"row 0 .* padding before its last token: pad on the right"
+    ):
         generate(network, Prompt(ids, torch.tensor([[False, True]])), options, [0])
     with pytest.raises(InputError, match=r"ids are \[1, 2\] and its mask \[2\]"):
         generate(network, Prompt(ids, torch.tensor([True, True])), options, [0])
-    with pytest.raises(InputError, match="mask .* of torch.int64: .* the mask boolean"):
+    with pytest.raises(InputError, match=r"mask .* of torch.int64: .* the mask boolean"):
         stream(network, Prompt(ids, ids), options, [0])
     with pytest.raises(InputError, match="a prompt of 1 rows has pictures for 2 rows"):
         generate(network, Prompt(ids, ids >= 0, ((), ())), options, [0])
@@ -166,7 +168,7 @@ def test_a_picture_alone_is_a_prompt():
 @pytest.mark.parametrize("more", [{}, {"temperature": 1.0}, {"beams": 2}])
 def test_scores_that_are_no_numbers_are_an_error(value, more):
     broken = Recomputing(lambda ids: torch.full((*ids.shape, 6), value))
-    with pytest.raises(SightlineError, match="scores are not numbers .* try float32"):
+    with pytest.raises(SightlineError, match=r"scores are not numbers .* try float32"):
         generate(broken, prompt_of([[1]]), GenerationOptions(3, **more), [0])
 
 

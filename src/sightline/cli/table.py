@@ -73,6 +73,9 @@ COMMANDS: Mapping[str, Entry] = {
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
     "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),
     "bench embed": Entry("bench:embed", "Measure how fast pictures are embedded here", TRAIN),
+    "bench generate": Entry(
+        "bench_generate:generate", "Measure how fast answers are written here", TRAIN
+    ),
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
     ),

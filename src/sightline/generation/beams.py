@@ -1,9 +1,10 @@
 """Beam search: the likeliest whole answer, among several that are followed at a time.
 
 The rules of transformers. Of the (1 + end tokens) * beams best continuations of a prompt, those
-that end and are among the best `beams` become answers, and the best that go on are followed. Answers
-are compared by log-probability / tokens ** length_penalty. A search ends when it holds as many
-answers as beams, and the best open one at its present length is no better than the worst of them.
+that end and are among the best `beams` become answers, and the best that go on are followed.
+Answers are compared by log-probability / tokens ** length_penalty. A search ends when it holds as
+many answers as beams, and the best open one at its present length is no better than the worst of
+them.
 
 Rules such as a repetition penalty change log-probabilities here, where greedy writing applies them
 to scores. **Differs from transformers**: a search that has ended leaves the batch, and a beam that

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sightline.core.errors import InputError
 from sightline.core.interfaces import Cache, Prompt, TextGenerator
@@ -48,7 +47,8 @@ def score(
         end_id: the token whose probability behind the text counts too; None to leave it open.
 
     Raises:
-        InputError: texts for another number of rows, or a prompt that cannot be continued.
+        InputError: texts for another number of rows, a token that the network does not know, or a
+            prompt that cannot be continued.
         SightlineError: the network's scores are not numbers.
     """
     check_prompt(prompt)
@@ -62,6 +62,7 @@ def score(
         # The last token of a text is asked for and never fed.
         logits, cache = network.prefill(prompt, len(jobs[order[-1]][1]) - 1)
         first = logits.float().log_softmax(dim=1)  # [B V]
+        _check_tokens([ids for _, ids in jobs], first.shape[1])
     while order:
         length = len(jobs[order[-1]][1])  # the longest of what is left
         count = max(1, min(rows, scores // (length * first.shape[1])))
@@ -76,6 +77,12 @@ def score(
             found[job] = [checked(p) for p in (first[jobs[job][0], ids[0]].item(), *logprobs)]
     scored = iter(found)
     return [[Scored(next(scored)) for _ in own] for own in texts]
+
+
+def _check_tokens(texts: Sequence[Sequence[int]], width: int) -> None:
+    unknown = {token for ids in texts for token in ids if not 0 <= token < width}
+    if unknown:
+        raise InputError(f"token {max(unknown)} is not among the {width} that the network knows")
 
 
 def _behind(
