@@ -45,9 +45,7 @@ class Rules:
         """
         options = self.options
         if options.repetition_penalty != 1:
-            places = torch.arange(self.ids.shape[1], device=self.ids.device)
-            own = places < self.lengths[:, None]  # [R T]
-            scores = penalise_repetition(scores, self.ids, own, options.repetition_penalty)
+            scores = penalise_repetition(scores, self.ids, self.lengths, options.repetition_penalty)
         if options.no_repeat_ngram:
             scores = forbid_repeated_ngrams(scores, self.ids, self.lengths, options.no_repeat_ngram)
         allowed = allowed_rows(self.constraints, written, scores.shape[1])

@@ -23,7 +23,7 @@ from sightline.generation.options import GenerationOptions
 from sightline.generation.pieces import Decode
 from sightline.generation.prompt_rows import check_prompt
 from sightline.generation.rules import Rules
-from sightline.generation.sampling import draw, keep_top_k, keep_top_p, row_draws
+from sightline.generation.sampling import draw, row_draws, shortlist
 
 
 def generate(
@@ -129,14 +129,18 @@ def next_tokens(
         uniform: a number in [0, 1) a row, for chance.
     """
     if options.sampled:
-        ruled = ruled / options.temperature
-        if options.top_k is not None:
-            ruled = keep_top_k(ruled, options.top_k)
-        if options.top_p is not None:
-            ruled = keep_top_p(ruled, options.top_p)
-        ids = draw(ruled, uniform)
+        ids, chosen = _drawn(ruled / options.temperature, options, uniform)
     else:
-        ids = ruled.argmax(dim=1)
-    places = ids[:, None]
-    logprobs = scores.gather(1, places)[:, 0] - scores.logsumexp(dim=1)
-    return ids, logprobs, ruled.gather(1, places)[:, 0] != -math.inf
+        chosen, ids = ruled.max(dim=1)
+    logprobs = scores.gather(1, ids[:, None])[:, 0] - scores.logsumexp(dim=1)
+    return ids, logprobs, chosen != -math.inf
+
+
+def _drawn(scores: Tensor, options: GenerationOptions, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """A token of each row int64[R] by chance, and its score."""
+    order = None
+    if options.top_k is not None or options.top_p is not None:
+        scores, order = shortlist(scores, options.top_k, options.top_p)
+    places = draw(scores, uniform)[:, None]
+    ids = places if order is None else order.gather(1, places)
+    return ids[:, 0], scores.gather(1, places)[:, 0]
