@@ -1,10 +1,10 @@
 """Polygons to masks, pixel for pixel as the COCO tools fill them.
 
-Their rule (`rleFrPoly` of `maskApi.c`), which decides pixels along every edge: corners are rounded to
-fifths of a pixel; the outline is walked in steps of a fifth, the shorter direction rounded half up;
-where the walk crosses the middle of a column, at the centre of its pixels, everything below changes
-between inside and outside (even-odd rule). Rounding is C's truncation of x + 0.5, towards zero for
-what lies left of or above the picture.
+Their rule (`rleFrPoly` of `maskApi.c`), which decides pixels along every edge: corners are rounded
+to fifths of a pixel; the outline is walked in steps of a fifth, the shorter direction rounded half
+up; where the walk crosses the middle of a column, everything below changes between inside and
+outside (even-odd rule). Rounding is C's truncation of x + 0.5, towards zero for what lies left of
+or above the picture.
 """
 
 from __future__ import annotations

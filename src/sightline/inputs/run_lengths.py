@@ -1,10 +1,10 @@
 """Masks as COCO's run lengths: lengths of alternating runs, column by column, unset pixels first.
 
 A document holds `size` [H, W] and `counts`: either the lengths themselves, or the string that COCO
-and its tools store, which has 5 bits a character, the lowest first, in characters from "0" on. There a
-length from the fourth on is written as its difference to the length two before it, so that the left
-and right edges of a blob cost one character a column (Lin et al. 2014, arXiv:1405.0312; the format
-is defined by `maskApi.c` of the COCO tools).
+and its tools store, which has 5 bits a character, the lowest first, in characters from "0" on.
+There a length from the fourth on is written as its difference to the length two before it, so that
+the left and right edges of a blob cost one character a column (Lin et al. 2014, arXiv:1405.0312;
+the format is defined by `maskApi.c` of the COCO tools).
 """
 
 from __future__ import annotations
