@@ -22,6 +22,7 @@ import numpy as np
 
 from sightline.core.errors import ConfigError, DataError, unknown_name
 from sightline.data.mixtures import Mixture
+from sightline.data.records import Record
 from sightline.data.regions import Region
 from sightline.data.turns import SUPERVISED, Turn, check_order
 from sightline.inputs.grounded_text import Place
@@ -29,7 +30,7 @@ from sightline.inputs.location_tokens import write_paligemma
 from sightline.inputs.picture_size import picture_size
 
 if TYPE_CHECKING:
-    from sightline.data.records import Picture, Record
+    from sightline.data.records import Picture
 
 Writer = Callable[[Sequence[Region], tuple[int, int]], str]
 """Regions, and (H, W) of their picture, to the text that names their places."""
@@ -274,6 +275,13 @@ def most_frequent(answers: Sequence[str]) -> str:
     """The answer that was given most often; of several the one that was given first."""
     counts = Counter(answers)
     return max(counts, key=lambda answer: counts[answer])  # max keeps the first of equals
+
+
+def as_record(example: Example) -> Record:
+    """An example as a conversation of one exchange, so that it can be written as data."""
+    turns = (Turn("user", example.prefix, example.pictures), Turn(SUPERVISED, example.suffix))
+    first, *more = example.pictures
+    return Record(example.id, first, split=example.split, more_images=tuple(more), messages=turns)
 
 
 def dialogue_of(record: Record) -> Dialogue:

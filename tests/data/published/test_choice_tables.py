@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from sightline.core.errors import DataError, ImageError
-from sightline.data.convert import picture_bytes
 from sightline.data.formats import open_dataset
+from sightline.data.items import picture_bytes
 from tests.data.published.files import picture
 
 

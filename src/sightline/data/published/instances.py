@@ -18,8 +18,13 @@ from sightline.core.errors import DataError
 from sightline.data.columns import Reading, Row, assemble
 from sightline.data.entries import key_of, lists_of, object_of, text_of
 from sightline.data.lines import place
+from sightline.data.records import split_name
 from sightline.data.regions import Outline, Region, box_from, number_from, outline_from
 from sightline.data.said import Said
+
+RECORD_ID = "record_id"
+"""In files that we wrote: the record's own id, which may be no number."""
+_ROLES = ("id", "file_name", "split", RECORD_ID)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,13 @@ def read_instances(path: Path, roots: Sequence[Path], split: str | None = None) 
     rows = []
     for key, image in found.images.items():
         where = f"{place(path)}, image {key!r:.40}"
-        extra = {name: value for name, value in image.items() if name not in ("id", "file_name")}
+        extra = {name: value for name, value in image.items() if name not in _ROLES}
+        own, part = image.get(RECORD_ID), image.get("split")
         said = Said(regions=tuple(regions[key]))
         name = text_of(image, "file_name", where)
-        rows.append(Row(name, [], where, None, split, str(key), extra, said))
+        id = own if isinstance(own, str) and own else str(key)
+        part = split_name(part) if isinstance(part, str) and part else split
+        rows.append(Row(name, [], where, None, part, id, extra, said))
     note = f"{strangers} region(s) of pictures that {place(path)} does not list were left out"
     return replace(assemble(rows, roots), notes=(note,) if strangers else ())
 

@@ -149,8 +149,11 @@ def _vqa_row(
         choices=answers_in(entry.get("multiple_choices"), "multiple_choices", where),
     )
     kept = ("question_type", "answer_type", "multiple_choice_answer")
-    extra = {"image_id": image} | {name: annotation[name] for name in kept if name in annotation}
-    return Row(str(image), [], where, None, split, str(entry["question_id"]), extra, said)
+    extra = {name: annotation[name] for name in kept if name in annotation}
+    extra |= {"image_id": entry["image_id"]} if "image_id" in entry else {}
+    own = entry.get("split")
+    part = split_name(own) if isinstance(own, str) and own else split
+    return Row(str(image), [], where, None, part, str(entry["question_id"]), extra, said)
 
 
 def read_text_vqa(path: Path, roots: Sequence[Path], split: str | None = None) -> Reading:
