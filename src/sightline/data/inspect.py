@@ -38,6 +38,8 @@ class Example(NamedTuple):
     captions: tuple[str, ...]
     label: str | None
     split: str | None
+    said: str = ""
+    """Its question with the first answer, its first turn, or the names of its regions."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,18 @@ def _inspection(
         file_formats=dict(Counter(look.kind for look in good).most_common()),
         file_bytes=quantiles(look.size for look in good),
         duplicates=_duplicates(good),
-        examples=tuple(Example(r.id, r.captions, r.label, r.split) for r in dataset[:examples]),
+        examples=tuple(
+            Example(r.id, r.captions, r.label, r.split, _said(r)) for r in dataset[:examples]
+        ),
     )
+
+
+def _said(record: Record) -> str:
+    if record.question is not None:
+        return f"{record.question} {record.answers[0] if record.answers else ''}".rstrip()
+    if record.messages:
+        return record.messages[0].text
+    return ", ".join(region.label for region in record.regions)
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
