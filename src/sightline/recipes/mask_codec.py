@@ -86,7 +86,7 @@ class MaskCodecRecipe:
     accumulate: int = 1
     epochs: float = 20.0
     """Of a folder; parks are endless."""
-    most_steps: int = 2000
+    most_steps: int = 1200
     steps: int | None = None
     """Instead of epochs."""
     lr: float = 2e-3
