@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,14 +39,15 @@ class BoxedMask(NamedTuple):
         return max(x2 - x1, y2 - y1)
 
 
-def park_masks(seed: int, split: str = "train", size: int | None = None) -> list[BoxedMask]:
+@lru_cache(maxsize=64)  # who goes through the objects one by one asks for a scene again and again
+def park_masks(seed: int, split: str = "train", size: int | None = None) -> tuple[BoxedMask, ...]:
     """The masks of the objects of a drawn park, in painting order.
 
     Args:
         size: pixels of the square scene; None takes one of `PARK_SIZES` in turn with the seeds.
     """
     side = PARK_SIZES[seed % len(PARK_SIZES)] if size is None else size
-    return [BoxedMask(o.mask, o.box, o.name) for o in scene(seed, split, side).objects]
+    return tuple(BoxedMask(o.mask, o.box, o.name) for o in scene(seed, split, side).objects)
 
 
 def plain_shape(generator: np.random.Generator) -> BoxedMask:

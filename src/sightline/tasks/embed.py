@@ -81,7 +81,7 @@ def embed_each(
         UnsupportedTaskError: the model sees no pictures.
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
-    if model.system.role == "text encoder":
+    if model.processor.image is None:
         raise cannot(model, "embed", "look at pictures")
     if model.system.role not in ("dual encoder", "image encoder"):
         raise cannot(model, "embed", "turn pictures into vectors")
