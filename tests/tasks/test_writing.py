@@ -20,6 +20,7 @@ from sightline.core.errors import (
     UnsupportedTaskError,
 )
 from sightline.generation.options import GenerationOptions
+from sightline.inputs.video import Video
 from sightline.tasks.batching import Failed
 from sightline.tasks.caption import caption_each, caption_stream
 from sightline.tasks.chat import read_messages
@@ -285,6 +286,23 @@ def test_pictures_of_messages_come_in_every_spelling(tmp_path: Path) -> None:
     assert scripted(colour).chat([{"role": "user", "content": parts}]) == "red and red and red"
     (said,) = read_messages([{"role": "user", "content": parts}])
     assert said.pictures[1] == said.pictures[2] == (tmp_path / "red.png").read_bytes()
+
+
+def test_frames_of_a_video_are_pictures_in_the_order_of_time() -> None:
+    model = scripted(colour)
+    clip = Video([RED, RED, BLUE, BLUE], fps=2)
+    told = " and ".join(["red"] * 4 + ["blue"] * 4)
+    assert model.caption(clip) == model.ask(clip, "what?") == told
+    assert model.ask([clip, RED, (BLUE, clip)], "what?", max_new_tokens=99) == [
+        told,
+        "red",
+        f"blue and {told}",
+    ]
+    assert model.ask(tuple(clip.sample(2).frames), "what?") == "red and blue"
+    with pytest.raises(InputError, match="a video arrived: places belong to one picture"):
+        model.detect(clip, ["x"])
+    with pytest.raises(ImageError, match=r"gone\.mp4"):
+        model.caption("gone.mp4")
 
 
 def test_stop_texts_and_lengths_are_kept() -> None:

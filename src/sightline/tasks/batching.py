@@ -87,6 +87,8 @@ def source_name(source: Any, place: int) -> str:
         return os.fspath(source)
     if isinstance(source, StoredPicture):
         return source.name
+    if isinstance(getattr(source, "source", None), (str, os.PathLike)):  # a video
+        return os.fspath(source.source)
     if isinstance(source, tuple) and source:  # several pictures of one question
         return ", ".join(source_name(one, number) for number, one in enumerate(source))
     filename = getattr(source, "filename", "") if isinstance(source, Image.Image) else ""

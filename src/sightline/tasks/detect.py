@@ -30,6 +30,7 @@ from sightline.tasks.writing import (
     BATCH,
     Written,
     as_rows,
+    as_video,
     framed,
     one_line,
     read_task_options,
@@ -180,9 +181,10 @@ def _names(model: Model, queries: Iterable[str] | None) -> list[str]:
 def _single(rows: Iterable[Any]) -> Iterator[Any]:
     """Rows of one picture each: a box belongs to one."""
     for row in rows:
-        if isinstance(row, tuple):
+        if isinstance(row, tuple) or as_video(row):
+            what = f"a tuple of {len(row)}" if isinstance(row, tuple) else "a video"
             raise InputError(
-                f"a tuple of {len(row)} arrived: places belong to one picture; pass a list for "
-                "one answer per picture"
+                f"{what} arrived: places belong to one picture; pass a list for one answer per "
+                "picture"
             )
         yield row

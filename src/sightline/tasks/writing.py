@@ -1,13 +1,15 @@
 """Pictures and words to text: prompts through a network that writes, in batches or in pieces.
 
-A row is one thing to be answered: a picture, several pictures of one question in a tuple (an empty
-tuple is no picture, for blind controls), and the ids of a prompt. What a person says (questions,
+A row is one thing to be answered: a picture, a video (its path or `Video`), several of them in a
+tuple (an empty tuple is no picture, for blind controls), and the ids of a prompt. Frames of a video
+are pictures in the order of time. What a person says (questions,
 names, labels, turns of a conversation) is put on one line and can never become a token that means
 something to the network; a prompt that the caller wrote can.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import repeat
@@ -35,12 +37,18 @@ from sightline.tasks.batching import (
 from sightline.tasks.embed import decode_options, without_dropout
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from sightline.generation.answers import Generated, Piece
     from sightline.inputs.instructions import Instructions
+    from sightline.inputs.video import Video
     from sightline.tasks.model import Model
 
+FRAMES = 8
+"""Frames that are taken of a video, by the rule of `inputs.video`; other frames travel as a tuple
+of pictures (`Video(path).sample(16).frames`)."""
 BATCH = 8
 """Rows through the network at once; each has a cache of its own."""
 
@@ -244,10 +252,25 @@ def with_pictures(rows: Iterable[Any], marks: int) -> Iterator[Any]:
         InputError: another number.
     """
     for row in rows:
-        pictures = len(row) if isinstance(row, tuple) else 1
+        parts = row if isinstance(row, tuple) else (row,)
+        pictures = sum(FRAMES if as_video(part) else 1 for part in parts)
         if marks and marks != pictures:
             raise InputError(f"a prompt with {marks} pictures in it came with {pictures}")
         yield row
+
+
+def as_video(source: Any) -> Video | None:
+    """The video that a source is, by its kind or by the suffix of its path; None for others."""
+    from sightline.inputs.video import VIDEO_SUFFIXES, Video
+
+    if isinstance(source, Video):
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    name = os.fspath(source)
+    address = name.lower().startswith(("http://", "https://"))
+    moving = not address and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+    return Video(name) if moving else None
 
 
 def stripped(pieces: Iterable[str]) -> Iterator[str]:
@@ -295,10 +318,14 @@ def _in_batches(
 def _see(model: Model, source: Any, place: int) -> Seen:
     """The pictures of a row."""
     options = decode_options(model)
-    sources = source if isinstance(source, tuple) else (source,)
-    pixels = [read_named(one, place, options) for one in sources]
+    pixels: list[NDArray[np.uint8]] = []
+    for one in source if isinstance(source, tuple) else (source,):
+        video = as_video(one)
+        pixels += (
+            [read_named(one, place, options)] if video is None else video.sample(FRAMES).frames
+        )
     pictures = tuple(model.processor.images([picture])[0] for picture in pixels)
-    return Seen(pictures, tuple(picture.shape[:2] for picture in pixels))
+    return Seen(pictures, tuple((len(picture), picture.shape[1]) for picture in pixels))
 
 
 def _prompt(model: Model, rows: Sequence[Asked]) -> Prompt:
