@@ -18,6 +18,7 @@ knows exactly. They are thrown away afterwards.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
     from sightline.inputs.tokenizers import TextTokenizer
     from sightline.training.options import Progress
 
+logger = logging.getLogger(__name__)
+
 MULTIPLE = 256
 """Scored tokens of a batch are filled up to a multiple of this."""
 REACH = 16.0
@@ -107,6 +110,8 @@ class ParkPaliGemmaRecipe:
     """Tokens of a row beside those of its picture."""
     turns: int = 12
     """Turns of a row at most."""
+    easy: float = 0.2
+    """Share of the run with scenes of one to three objects."""
     teaching: float = 1.0
     """Weight of the per-patch losses."""
     batch_size: int = 32
@@ -125,7 +130,9 @@ class ParkPaliGemmaRecipe:
     ema: float | None = None
     freeze: tuple[str, ...] = ()
     autocast: str = "auto"
-    compile: bool = False
+    compile: bool = True
+    """Let torch fuse what is between the products, where a C++ compiler is at hand: 1.9 times as
+    fast on a CPU, after a minute."""
     parallel: str = "auto"
     activation_checkpointing: bool = False
     device: str = "auto"
@@ -165,13 +172,15 @@ def train_park_paligemma(
     network = Taught(start.network, start.config.image.width)
     writing = writing_of(recipe, start, codec)
     slots = writing.room + patches_of(start.config)
+    if recipe.compile:
+        compile_parts(network.model)
     learns_from = replace(writing, grey=recipe.blind)
     plan = Plan(
         start=start,
         network=network,
         loader=lesson_loader(
-            learns_from, recipe.steps * recipe.batch_size, recipe.batch_size, recipe.seed,
-            recipe.workers,
+            learns_from, recipe.steps * recipe.batch_size, recipe.easy, recipe.batch_size,
+            recipe.seed, recipe.workers,
         ),
         step=lesson_step(recipe.teaching, slots),
         steps=recipe.steps,
@@ -186,7 +195,17 @@ def train_park_paligemma(
         inner=lambda network: cast(Taught, network).model,
         show=lambda report, model: show_answers(report, model, codec),
     )  # fmt: skip
-    return carry_out(recipe, plan, Path(out), minutes, progress)
+    # what is worth it is compiled already; the whole holds loops over rows
+    return carry_out(replace(recipe, compile=False), plan, Path(out), minutes, progress)
+
+
+def compile_parts(network: Any) -> None:
+    """Compile the stacks of blocks in place, unless there is no C++ compiler."""
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+        logger.info("no C++ compiler: the run is not compiled, which takes about twice as long")
+        return
+    network.decoder.compile()
+    network.image.transformer.compile()
 
 
 def _stage(recipe: ParkPaliGemmaRecipe) -> Stage:
@@ -444,12 +463,17 @@ def patch_targets(drawn: Scene, patch: int) -> NDArray[np.float32]:
 
 
 def lesson_loader(
-    writing: Writing, count: int, batch_size: int, seed: int, workers: int, split: str = "train"
+    writing: Writing, count: int, easy: float, batch_size: int, seed: int, workers: int
 ) -> Loader[LessonBatch]:
-    """Scenes drawn by the loader's threads in the order of their seeds."""
+    """Scenes drawn by the loader's threads in the order of their seeds, simple ones first.
+
+    Args:
+        easy: share of the scenes that have one to three objects.
+    """
 
     def draw(number: int, generator: np.random.Generator) -> Lesson:
-        return writing.draw(scene(number, split, writing.size), generator)
+        objects = 1 + number % 3 if number < easy * count else None
+        return writing.draw(scene(number, "train", writing.size, objects), generator)
 
     return Loader(
         range(count), writing.collate, batch_size, seed, False, workers=workers, transform=draw

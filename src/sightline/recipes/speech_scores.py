@@ -101,8 +101,8 @@ def speech_scores(
     """What the model says about scenes, by its public tasks; "score" is the mean of the rest.
 
     "count", "colour", "exists", "relation": exact answers. "detect": F1 at an overlap of 0.5, with
-    colour and kind for labels; "detect kind" the same for kinds alone. "mask": mean overlap of the masks
-    of objects that were found. "caption": exactly the right objects and colours, on scenes of up to
+    colour and kind for labels; "detect kind" the same for kinds alone. "mask": mean overlap of the
+    masks of objects that were found. "caption": exactly the right objects and colours, on scenes of up to
     four.
 
     Args:
