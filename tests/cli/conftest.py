@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from sightline.cli.program import program
 from sightline.data import park
 from tests.hub.tiny import tiny_folder
+from tests.tasks.writers import small_codec
 
 
 class Answer(NamedTuple):
@@ -75,3 +76,9 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in range(2):
             park.scene(10 * place + seed).image.save(folder / name / f"{seed}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small mask codec, named as a checkpoint has it beside it."""
+    return small_codec(tmp_path_factory.mktemp("codec") / "mask_codec")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sightline.tasks.model import Model
 from tests.tasks.colours import colour_model
+from tests.tasks.writers import small_codec
 
 
 @pytest.fixture
@@ -21,3 +24,9 @@ def siglip() -> Model:
 @pytest.fixture
 def vit() -> Model:
     return colour_model("vit")
+
+
+@pytest.fixture(scope="session")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small mask codec, named as a checkpoint has it beside it."""
+    return small_codec(tmp_path_factory.mktemp("codec") / "mask_codec")

@@ -17,6 +17,8 @@ from sightline.hub.save import save_checkpoint
 from sightline.inputs.processors import Processor
 from sightline.inputs.vocabulary import train_vocabulary
 from tests.hub.tiny import RULES, WORDS, randomise, tiny, tiny_folder
+from tests.tasks.colours import colour_model
+from tests.tasks.writers import scripted
 
 transformers = pytest.importorskip("transformers")  # the reference; part of the test extra
 
@@ -87,3 +89,29 @@ def test_what_a_pipeline_cannot_do_is_said(tmp_path: Path) -> None:
         classify(PICTURES[0])
     with pytest.raises(InputError, match="no picture arrived"):
         classify(candidate_labels=LABELS)
+
+
+def test_models_that_write_answer_as_transformers_does() -> None:
+    model = scripted("a red ball")
+    caption: Any = sightline.pipeline("image-to-text", model=model)
+    assert caption(PICTURES[0]) == [{"generated_text": "a red ball"}]
+    assert caption(PICTURES, max_new_tokens=5) == [[{"generated_text": "a red"}]] * 2
+    ask: Any = sightline.pipeline("visual-question-answering", model=model)
+    assert ask(PICTURES[0], question="what?") == [{"answer": "a red ball"}]
+    assert ask(image=PICTURES, question="what?") == [[{"answer": "a red ball"}]] * 2
+
+
+def test_boxes_are_dictionaries_of_whole_pixels() -> None:
+    model = scripted("<loc0256><loc0000><loc0512><loc1023> ball")
+    find: Any = sightline.pipeline("zero-shot-object-detection", model=model)
+    (found,) = find(PICTURES[0], candidate_labels=["ball"])
+    assert found.keys() == {"score", "label", "box"} and 0 < found["score"] <= 1
+    assert found["label"] == "ball"
+    assert found["box"] == {"xmin": 0, "ymin": 10, "xmax": 52, "ymax": 20}
+    assert all(type(side) is int for side in found["box"].values())
+    assert find(PICTURES, ["ball"]) == [[found], find(PICTURES[1], ["ball"])]
+    assert find(PICTURES[0], ["ball"], threshold=1.0) == []
+    with pytest.raises(UnsupportedTaskError, match="cannot find boxes"):
+        sightline.pipeline("object-detection", model=colour_model("clip"))
+    with pytest.raises(UnsupportedTaskError, match="cannot write captions"):
+        sightline.pipeline("image-to-text", model=colour_model("clip"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,16 +138,6 @@ def test_whatever_is_written_every_box_lies_in_its_picture(codec: Path) -> None:
                 assert one.score is not None and 0 < one.score <= 1
     model = scripted(f"{spelled((0, 0, 0.4, 30), WIDE)}{CODES} thin")
     assert list(segment_each(model, [WIDE], ["x"], codec=codec)) == [[]]  # rounded, no pixel
-
-
-@pytest.fixture(scope="module")
-def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small mask codec with random weights, of the size that models write for."""
-    folder = tmp_path_factory.mktemp("codec") / "mask_codec"
-    config = replace(mask_codec.VARIANTS["park"], width=8, code_width=4)
-    entry = mask_codec.SYSTEM.for_config(config)
-    save_checkpoint(randomise(mask_codec.MaskCodec(config)), None, config, entry, folder)
-    return folder
 
 
 def test_masks_are_of_the_originals_size_and_inside_their_box(codec: Path) -> None:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.core.interfaces import Prompt
+from sightline.hub.save import save_checkpoint
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.subwords import SubwordTokenizer
 from sightline.inputs.tokenizer_files import TokenizerFiles
-from sightline.models import paligemma
+from sightline.models import mask_codec, paligemma
 from sightline.tasks.model import Model
 from tests.hub.tiny import randomise
 
@@ -137,3 +138,11 @@ def scripted(answer: str | Callable[[str, tuple[Tensor, ...]], str], **changes: 
     """A model that writes this, or what this says."""
     write = answer if callable(answer) else lambda words, pictures: answer
     return writing_model(Scripted(write).eval(), **changes)
+
+
+def small_codec(folder: Path) -> Path:
+    """A small mask codec with random weights, of the size that models write for."""
+    config = replace(mask_codec.VARIANTS["park"], width=8, code_width=4)
+    entry = mask_codec.SYSTEM.for_config(config)
+    save_checkpoint(randomise(mask_codec.MaskCodec(config)), None, config, entry, folder)
+    return folder

@@ -35,9 +35,9 @@ def chat(call: Call, files: tuple[str, ...], say: str | None, options: dict[str,
     sources = expand(call, files)
     if call.failed:
         return call.exit_code(0)
-    talking = say is None and not call.json and sys.stdin.isatty()
+    talking = say is None and not call.json and _at_a_terminal()
     if say is None and not talking:
-        say = click.get_text_stream("stdin").read(MOST_CHARACTERS)
+        say = sys.stdin.read(MOST_CHARACTERS)
     model = load_model(call, "chat")
     messages: list[dict[str, Any]] = []
     for text in _turns() if say is None else [say]:
@@ -48,6 +48,10 @@ def chat(call: Call, files: tuple[str, ...], say: str | None, options: dict[str,
         messages.append({"role": "assistant", "content": _answer(call, model, messages, options)})
     call.document({"messages": messages})
     return DONE
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _turns() -> Iterator[str]:
