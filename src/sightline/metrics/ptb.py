@@ -9,17 +9,20 @@ What the program does and a reader may not expect: brackets stay, as the tokens 
 `-rrb-`; a single letter keeps its dot ("plan b."), unless a capitalised word begins the next
 sentence; a fraction or telephone number may hold a no-break space.
 
-Differs from the program: a line break inside a caption is a space, and the last caption of a file is
-treated as all others (the program overlooks a smiley there).
+Differs from the program: a caption is read alone. The program reads a file with one a line, and
+looks across the end of a line after "no." (a number?) and "b." (a sentence?), or for what follows
+a smiley. A line break inside a caption is a space.
 """
+
+# ruff: noqa: RUF001 - quotation marks and dashes that look alike are what this file is about
 
 from __future__ import annotations
 
 import re
 
 DROPPED = frozenset("'' ' `` ` . ? ! , : - -- ... ;".split())
-"""Punctuation marks that count as no word; pycocoevalcap lists brackets too, in upper case, where no
-token ever is."""
+"""Punctuation marks that count as no word; pycocoevalcap lists brackets too, but in upper case,
+where no token ever is."""
 
 _NUMERALS = "²³¹¼½¾\u2070-\u209f\u2150-\u218f"
 _LETTER = rf"[^\W\d_{_NUMERALS}]"
@@ -85,7 +88,7 @@ _RULES = (
     rf"{_LETTER}{_SIGN}*(?:\.{_LETTER}{_SIGN}*)+(?:-{_SIGN}+)*",
     rf"{_LETTER}+(?:[?!]{_LETTER}+)+",
     rf"{_SIGN}+\.(?:jpe?g|png|gif|bmp|txt|docx?|pdf|html?|mp[34g]|mov|avi|wav|zip|gz|py|xml)\b",
-    rf"(?-i:[a-zA-Z0-9]+(?:-[a-zA-Z]+){{0,2}}(?:/[a-zA-Z0-9]+(?:-[a-zA-Z]+){{0,2}}){{1,2}})",
+    r"(?-i:[a-zA-Z0-9]+(?:-[a-zA-Z]+){0,2}(?:/[a-zA-Z0-9]+(?:-[a-zA-Z]+){0,2}){1,2})",
     r"(?-i:[A-Z]+(?:(?:&amp;|[&+])[A-Z]+)+)|c\+\+|[cf]\#",
     r"(?:\d{1,4}[- \xa0])?\d{1,4}/\d{1,4}",
     r"(?:\(\d{2,3}\)[ \xa0]?|(?:\+\+?)?(?:\d{2,4}[- \xa0])?\d{2,4}[- \xa0])\d{3,4}[- \xa0]?\d{3,5}",
@@ -110,7 +113,7 @@ _WRITTEN = {
 }  # fmt: skip
 _QUOTES = {"`": "`", "‘": "`", "’": "'", "“": "``", "”": "''"}
 """Two in a row are one token, which only `DROPPED` decides about."""
-_SILENT = frozenset("\"₩‛“”‘’«»‹›–—―‐‑‒\u0096\u0097")
+_SILENT = frozenset('"₩‛“”‘’«»‹›–—―‐‑‒\u0096\u0097')
 """Quotation marks and dashes, which the program turns into marks that are dropped."""
 
 
@@ -151,7 +154,7 @@ def _token_length(text: str, place: int) -> int:
 
 def _written(token: str) -> str:
     """The spelling of a token in the output."""
-    if token in _SILENT or set(token) == {"-"} and len(token) < 5:
+    if token in _SILENT or (set(token) == {"-"} and len(token) < 5):
         return ""
     if token in _WRITTEN:
         return _WRITTEN[token]
