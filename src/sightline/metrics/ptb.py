@@ -102,6 +102,8 @@ _RULES = (
     r"\S",
 )
 _MATCHERS = tuple(re.compile(rule, re.IGNORECASE) for rule in _RULES)
+_SPACE = re.compile(r"[\s\x00-\x1f\u200b\ufeff\U00010000-\U0010ffff]")
+"""The program knows no sign beyond 16 bits: emojis part words and are dropped."""
 _STRAIGHTENED = re.compile(rf"{_CLITIC}|n’t")
 _PLAIN = re.compile(r"[a-z]+(?= |$)", re.IGNORECASE)
 _PARTED = frozenset("cannot gonna gotta lemme gimme wanna".split())
@@ -123,8 +125,7 @@ def tokenize(text: str) -> list[str]:
     A token may hold a no-break space ("1 1/2"); `metrics.ngrams` splits it there, as the published
     scorers do.
     """
-    text = "".join(c for c in text if ord(c) < 0x10000 and c not in "\xad\ufe0f")
-    text = re.sub(r"[\s\x00-\x1f\u200b\ufeff]", " ", text)
+    text = _SPACE.sub(" ", re.sub("[\xad\ufe0f]", "", text))
     tokens = []
     place = 0
     while place < len(text):

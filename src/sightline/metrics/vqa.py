@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, get_args
 
 from sightline.core.errors import InputError, unknown_name
@@ -76,13 +77,17 @@ def _contractions() -> dict[str, str]:
 
 
 CONTRACTIONS = _contractions()
+_remembered = lru_cache(maxsize=2**16)
+"""Ten people write much the same, and so do the next ten."""
 
 
+@_remembered
 def normalise_answer(text: str) -> str:
     """The common form of an answer: no marks, no articles, digits for number words, apostrophes."""
     return _normalise_words(_without_marks(text))
 
 
+@_remembered
 def normalise_textvqa_answer(text: str) -> str:
     """The same behind the first step of TextVQA: lower case, no comma, no question mark."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
@@ -160,6 +165,7 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
+@_remembered
 def _without_marks(text: str) -> str:
     """Marks beside a space vanish, others become one; a number such as 1,000 makes all vanish."""
     number = _DIGIT_COMMA_DIGIT.search(text) is not None
