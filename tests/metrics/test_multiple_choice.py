@@ -45,6 +45,10 @@ ANIMALS = ["a dog", "a cat", "a hot dog", "an ibex"]
         ("I would say B", 1),
         ("A man stands there", None),  # an article
         ("I would go with A", 0),
+        ("The answer is a cat", 1),  # the article is no letter
+        ("the answer is a", 0),
+        ("B. Not (C).", None),
+        ("C, D or B", None),
         ("I cannot tell", None),
         ("", None),
         ("...", None),

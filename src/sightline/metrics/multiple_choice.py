@@ -69,8 +69,8 @@ def read_choice(reply: str, options: Sequence[str]) -> int | None:
 
     The first rule that finds something decides, and decides for None if it finds two options: the
     reply is a letter ("B", "(b).") or an option; it says what the answer is ("the answer is B");
-    it begins with a letter and a mark ("B: a dog"); letters in brackets; an option in its words;
-    a capital letter alone, of which "A" and "I" may be words and count only at the end.
+    letters in brackets or, at the beginning, with a mark ("B: a dog"); an option in its words;
+    a capital letter alone, unless it is an A or I in front of a small word.
 
     Raises:
         InputError: more than 26 options.
@@ -85,13 +85,14 @@ def read_choice(reply: str, options: Sequence[str]) -> int | None:
     if len(bare) == 1 and bare.upper() in letters:
         return letters.index(bare.upper())
     same = {i for i, option in enumerate(options) if _plain(option) == _plain(text)}
-    for found in (same, *(rule(text, letters) for rule in (_declared, _leading, _bracketed))):
-        if found:
-            return found.pop() if len(found) == 1 else None
-    for found in (_contained(text, options), _alone(text, letters)):
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
+    found = (
+        same
+        or _declared(text, letters)
+        or _marked(text, letters)
+        or _contained(text, options)
+        or _alone(text, letters)
+    )
+    return found.pop() if len(found) == 1 else None
 
 
 def rotations(options: Sequence[Option], answer: int) -> list[tuple[list[Option], int]]:
@@ -184,18 +185,17 @@ def _places(found: list[str], letters: str) -> set[int]:
 
 
 def _declared(text: str, letters: str) -> set[int]:
-    """ "the answer is (B)", "Answer: B", "option B is correct"."""
-    said = rf"(?:answer|option|choice)(?:\s+is|\s*:)?\s*:?\s*[(\[*\"']*([{letters}])(?![\w'])"
+    """The letter in "the answer is (B)", "Answer: b." or "B is correct"; "is a cat" has none."""
+    letter = rf"([{letters}]|[{letters.lower()}](?=[)\].,*\"']|\s*$))(?![\w'])"
+    said = rf"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*[(\[*\"']*{letter}"
     meant = rf"\b([{letters}])[)\].\"'*]*\s+is\s+(?:the\s+)?(?:correct|right|answer)"
-    return _places(re.findall(said, text, re.IGNORECASE) + re.findall(meant, text), letters)
+    return _places(re.findall(said, text) + re.findall(meant, text), letters)
 
 
-def _leading(text: str, letters: str) -> set[int]:
-    return _places(re.findall(rf"\A[(\[*]*([{letters}])\s*[).\]:,*]", text), letters)
-
-
-def _bracketed(text: str, letters: str) -> set[int]:
-    return _places(re.findall(rf"[(\[]([{letters}])[)\]]", text), letters)
+def _marked(text: str, letters: str) -> set[int]:
+    """Letters in brackets, and one with a mark that the text begins with."""
+    first = re.findall(rf"\A\**([{letters}])\s*[).\]:*]", text)
+    return _places(first + re.findall(rf"[(\[]([{letters}])[)\]]", text), letters)
 
 
 def _contained(text: str, options: Sequence[str]) -> set[int]:
@@ -210,7 +210,5 @@ def _contained(text: str, options: Sequence[str]) -> set[int]:
 
 
 def _alone(text: str, letters: str) -> set[int]:
-    found = re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text)
-    last = text.rstrip(" .!)*\"'")[-2:]
-    words = {"A", "I"} - ({last[-1:]} if last[:1].isspace() else set())
-    return _places([letter for letter in found if letter not in words], letters)
+    word = r"[AI]\s+(?!and\b|or\b)[a-z]"
+    return _places(re.findall(rf"(?<![\w'])(?!{word})([{letters}])(?![\w'])", text), letters)
