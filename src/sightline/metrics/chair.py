@@ -151,8 +151,9 @@ def chair(
         wrong.append(false)
         rows.append((len(named), len(false), bool(false), 1, len(truth & set(named)), len(truth)))
     counts = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    numbers = chair_of_counts(counts.sum(axis=0)).tolist()
-    return Chair(*numbers, int(counts[:, 0].sum()), counts, tuple(wrong))
+    chair_i, chair_s, recall = chair_of_counts(counts.sum(axis=0)).tolist()
+    mentions = int(counts[:, 0].sum())
+    return Chair(chair_i, chair_s, recall, mentions, counts, tuple(wrong))
 
 
 def chair_of_counts(totals: Float[ndarray, "*R 6"]) -> Float[ndarray, "*R 3"]:

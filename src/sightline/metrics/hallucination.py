@@ -74,9 +74,13 @@ def pope(replies: Sequence[str], truths: Sequence[bool], variant: PopeVariant = 
         "recall": right + false_no == 0,
         "f1": right + false_yes + false_no == 0,
     }
-    numbers = pope_of_counts(counts.sum(axis=0)).tolist()
+    accuracy, precision, recall, f1, yes_ratio = pope_of_counts(counts.sum(axis=0)).tolist()
     return Pope(
-        *numbers,
+        accuracy,
+        precision,
+        recall,
+        f1,
+        yes_ratio,
         scores=mean_of_scores(counts[:, 0] + counts[:, 2]),
         counts=counts,
         n_unparsed=sum(own is None for own in said),

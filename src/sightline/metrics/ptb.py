@@ -46,7 +46,7 @@ _ABBREVIATIONS = """
     vt wed wis wisc wm wyo
 """
 _BEFORE_NUMBERS = "art ca fig figs no nos op pp prop"
-"""Abbreviations only in front of a number."""
+"""Abbreviations only in front of a number, or of a comma, colon or semicolon."""
 _BEGINNINGS = """
     A About According After An As At But Earlier He Her Here However If In It Last Many More Mr Ms
     Now Once One Other Our She Since So Some Such That The Their Then There These They This We What
