@@ -94,6 +94,7 @@ def test_one_picture_has_no_cider() -> None:
     [
         ("[]", "this is no document frequency: it must be JSON with"),
         ("a dog", "this is no document frequency"),
+        (DocumentFrequency({}, 0).to_json(), "counts 0 pictures: it must be 1 or more"),
         (
             DocumentFrequency({}, 1).to_json().replace('"version": 1', '"version": 2'),
             r"version 2; this Sightline reads 'sightline.document_frequency', version 1",

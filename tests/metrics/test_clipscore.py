@@ -17,7 +17,7 @@ def unit(count: int, seed: int) -> torch.Tensor:
 
 def test_scores_are_the_formula_also_where_the_cosine_is_negative() -> None:
     images, captions = unit(40, 0), unit(40, 1)
-    cosines = np.einsum("nd,nd->n", images.double().numpy(), captions.double().numpy())
+    cosines = np.einsum("ij,ij->i", images.double().numpy(), captions.double().numpy())
     assert (cosines < 0).any() and (cosines > 0).any()
     found = clip_score(images, captions)
     assert found.scores == pytest.approx(2.5 * np.maximum(cosines, 0), abs=1e-12)

@@ -63,6 +63,10 @@ def test_a_rambling_reply_never_helps_when_strict() -> None:
         assert all(a <= b for a, b in zip(after[:4], before[:4], strict=True))
 
 
+def test_truths_may_be_those_of_numpy() -> None:
+    assert pope(["yes", "no"], np.array([True, False])).accuracy == 1  # type: ignore[arg-type]
+
+
 def test_always_yes_has_a_recall_of_one_and_a_ratio_that_shows_it() -> None:
     found = pope(["yes"] * 10, [True] * 5 + [False] * 5)
     assert found[:5] == pytest.approx((0.5, 0.5, 1, 2 / 3, 1))

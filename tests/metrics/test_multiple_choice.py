@@ -49,6 +49,8 @@ ANIMALS = ["a dog", "a cat", "a hot dog", "an ibex"]
         ("the answer is a", 0),
         ("B. Not (C).", None),
         ("C, D or B", None),
+        ("The answer is A or B.", None),
+        ("Answer: (A), (B)", None),
         ("I cannot tell", None),
         ("", None),
         ("...", None),
@@ -67,11 +69,13 @@ def test_nine_options_have_a_letter_i_that_may_be_a_word() -> None:
     assert read_choice("I", numbers) == 8
     assert read_choice("I guess that it is I", numbers) == 8
     assert read_choice("7", numbers) == 7  # an option, not a letter
+    assert read_choice("-", ["+", "-"]) == 1  # an option without a word
+    assert read_choice("+-", ["+", "-"]) is None
 
 
 def test_what_cannot_be_read_is_wrong_and_counted() -> None:
     found = choice_accuracy(["B", "no idea", "A", "C"], [ANIMALS] * 4, [1, 0, 1, 2])
-    assert found.scores.scores.tolist() == [1, 0, 0, 1]
+    assert found.scores.tolist() == [1, 0, 0, 1]
     assert (found.value, found.n_unparsed, found.chosen) == (0.5, 1, (1, None, 0, 2))
     more = choice_accuracy(["B", "no idea", "A", "C", "?"], [ANIMALS] * 5, [1, 0, 1, 2, 0])
     assert more.value < found.value and more.n_unparsed == 2
@@ -83,7 +87,7 @@ def test_order_changes_nothing() -> None:
     replies, answers = ["B", "no idea", "A", "C"], [1, 0, 1, 2]
     found = choice_accuracy(replies, [ANIMALS] * 4, answers)
     backward = choice_accuracy(replies[::-1], [ANIMALS] * 4, answers[::-1])
-    assert backward.scores.scores.tolist() == found.scores.scores[::-1].tolist()
+    assert backward.scores.tolist() == found.scores[::-1].tolist()
 
 
 def test_rotations_keep_the_right_option() -> None:
@@ -103,11 +107,11 @@ def test_a_letter_that_is_always_said_is_never_right_in_a_circle() -> None:
     said = choice_accuracy(["A"] * 16, [own for _, own, _ in rounds], [a for *_, a in rounds])
     assert said.value == 0.25  # chance, one rotation at a time
     questions = [number for number, *_ in rounds]
-    assert circular_accuracy(said.scores.scores, questions, [4] * 16).value == 0
+    assert circular_accuracy(said.scores, questions, [4] * 16).value == 0
     known = choice_accuracy(
         ["ABCD"[a] for *_, a in rounds], [own for _, own, _ in rounds], [a for *_, a in rounds]
     )
-    assert circular_accuracy(known.scores.scores, questions, [4] * 16).value == 1
+    assert circular_accuracy(known.scores, questions, [4] * 16).value == 1
 
 
 def test_a_rotation_that_is_missing_is_wrong() -> None:

@@ -116,8 +116,8 @@ def test_order_an_empty_set_and_an_unreadable_answer(variant: Any) -> None:
 
 
 def test_bad_input_is_told() -> None:
-    with pytest.raises(InputError, match=r"unknown variant of VQA accuracy 'offical'.*'official'"):
-        vqa_accuracy([], [], "offical")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"unknown variant of VQA accuracy 'officiel'.*'official'"):
+        vqa_accuracy([], [], "officiel")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="1 predictions, 0 answers: there must be one of each"):
         vqa_accuracy(["a"], [])
     for none in ([], "yes"):

@@ -2,6 +2,8 @@
 
 Every function returns a score for each question, in 0 .. 1, beside the mean. An empty answer
 scores like any other text that is not the truth.
+
+Letters: N questions.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
+
+from jaxtyping import Float
+from numpy import ndarray
 
 from sightline.core.errors import InputError, unknown_name
 from sightline.metrics.per_sample import Scores, mean_of_scores, same_length
@@ -36,7 +41,8 @@ class RelaxedAccuracy(NamedTuple):
 
     value: float
     """NaN for no question."""
-    scores: Scores
+    scores: Float[ndarray, " N"]
+    """float64, 1 for each answer that is close enough."""
     dotted: tuple[bool, ...]
     """Where the answer ended in a dot that was taken away before it was read."""
 
@@ -122,11 +128,9 @@ def relaxed_accuracy(
     texts = [text.strip() for text in predictions]
     bare = [_without_dot(text) for text in texts]
     pairs = zip(bare, answers, strict=True)
-    scores = mean_of_scores(
-        [float(_close(own, right.strip(), strict_year)) for own, right in pairs]
-    )
+    close = [float(_close(own, right.strip(), strict_year)) for own, right in pairs]
     dotted = tuple(before != after for before, after in zip(texts, bare, strict=True))
-    return RelaxedAccuracy(scores.value, scores, dotted)
+    return RelaxedAccuracy(*mean_of_scores(close), dotted)
 
 
 def _check(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> None:

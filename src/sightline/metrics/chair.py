@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class ObjectList:
     """A word or phrase to the object it names."""
     sha256: str
     """Of the text that the list was read from; it belongs into the signature of a score."""
-    longest: int = field(default=1)
+    longest: int = 1
     """Words of the longest phrase."""
 
     def mentions(self, caption: str) -> list[str]:

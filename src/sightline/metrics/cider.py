@@ -77,6 +77,10 @@ def read_document_frequency(text: str) -> DocumentFrequency:
             f"the document frequency has format {known[0]!r}, version {known[1]!r}; "
             f"this Sightline reads {FORMAT!r}, version {VERSION}"
         )
+    if documents < 1:
+        raise InputError(
+            f"the document frequency counts {documents} pictures: it must be 1 or more"
+        )
     return DocumentFrequency(counts, documents)
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from sightline.core.errors import InputError, unknown_name
-from sightline.metrics.per_sample import Scores, mean_of_scores, same_length
+from sightline.metrics.per_sample import same_length
 
 PopeVariant = Literal["official", "strict"]
 POPE_VARIANTS: tuple[PopeVariant, ...] = get_args(PopeVariant)
@@ -40,7 +40,7 @@ class Pope(NamedTuple):
     f1: float
     yes_ratio: float
     """Share of replies, not of truths, that are yes."""
-    scores: Scores
+    scores: Float[ndarray, " N"]
     """1 where a reply is right."""
     counts: Float[ndarray, "N 5"]
     """Of each question: right yes, false yes, right no, false no; and whether yes was said."""
@@ -66,7 +66,7 @@ def pope(replies: Sequence[str], truths: Sequence[bool], variant: PopeVariant = 
     same_length(replies=replies, truths=truths)
     read = _official if variant == "official" else _strict
     said = [read(reply) for reply in replies]
-    rows = [_row(own, truth) for own, truth in zip(said, truths, strict=True)]
+    rows = [_row(own, bool(truth)) for own, truth in zip(said, truths, strict=True)]
     counts = np.array(rows, dtype=np.float64).reshape(-1, 5)
     right, false_yes, _, false_no, _ = counts.sum(axis=0)
     empty = {
@@ -81,7 +81,7 @@ def pope(replies: Sequence[str], truths: Sequence[bool], variant: PopeVariant = 
         recall,
         f1,
         yes_ratio,
-        scores=mean_of_scores(counts[:, 0] + counts[:, 2]),
+        scores=counts[:, 0] + counts[:, 2],
         counts=counts,
         n_unparsed=sum(own is None for own in said),
         undefined=tuple(name for name, nothing in empty.items() if nothing),

@@ -32,7 +32,8 @@ class Replies(NamedTuple):
 
     value: float
     """Accuracy; NaN for no question."""
-    scores: Scores
+    scores: Float[ndarray, " N"]
+    """float64, 1 for each reply that names the right option."""
     chosen: tuple[int | None, ...]
     """The option that each reply names; None where it names none, or several."""
     n_unparsed: int
@@ -60,8 +61,7 @@ def choice_accuracy(
             )
     chosen = tuple(read_choice(text, own) for text, own in zip(replies, options, strict=True))
     right = [float(own == answer) for own, answer in zip(chosen, answers, strict=True)]
-    scores = mean_of_scores(right)
-    return Replies(scores.value, scores, chosen, sum(own is None for own in chosen))
+    return Replies(*mean_of_scores(right), chosen, sum(own is None for own in chosen))
 
 
 def read_choice(reply: str, options: Sequence[str]) -> int | None:
@@ -177,7 +177,8 @@ def _check_likelihoods(
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
+    """Lower-case words; the text itself where it has none, such as "+"."""
+    return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split()) or text.strip()
 
 
 def _places(found: list[str], letters: str) -> set[int]:
@@ -187,9 +188,11 @@ def _places(found: list[str], letters: str) -> set[int]:
 def _declared(text: str, letters: str) -> set[int]:
     """The letter in "the answer is (B)", "Answer: b." or "B is correct"; "is a cat" has none."""
     letter = rf"([{letters}]|[{letters.lower()}](?=[)\].,*\"']|\s*$))(?![\w'])"
-    said = rf"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*[(\[*\"']*{letter}"
+    another = rf"(?:\s*(?:,|/|&|and|or)\s*[(\[]*([{letters}])(?![\w']))?"
+    said = rf"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*[(\[*\"']*{letter}[)\]]*{another}"
     meant = rf"\b([{letters}])[)\].\"'*]*\s+is\s+(?:the\s+)?(?:correct|right|answer)"
-    return _places(re.findall(said, text) + re.findall(meant, text), letters)
+    named = [letter for pair in re.findall(said, text) for letter in pair if letter]
+    return _places(named + re.findall(meant, text), letters)
 
 
 def _marked(text: str, letters: str) -> set[int]:
