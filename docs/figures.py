@@ -12,11 +12,14 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from PIL import Image
 from torch.nn.functional import logsigmoid, normalize
 
-from sightline.core.outputs import Detection
+from sightline.core.interfaces import Prompt
+from sightline.core.outputs import Detection, Segment
 from sightline.data.park import ParkScenes, scene
 from sightline.generation.sampling import shortlist
+from sightline.generation.scoring import score
 from sightline.inputs.convolution import filter_picture
 from sightline.inputs.coordinates import PALIGEMMA
 from sightline.inputs.grey_levels import to_grey
@@ -599,6 +602,82 @@ def generation() -> Figure:
     return figure
 
 
+class Chain:
+    """A network whose next token depends on the last one alone: begin, end, red, ball, bench."""
+
+    odds = torch.tensor([
+        [0, 0, 0.60, 0.05, 0.35], [0, 1, 0, 0, 0], [0, 0.20, 0, 0.80, 0], [0, 0.90, 0.05, 0, 0.05],
+        [0, 0.95, 0.05, 0, 0],
+    ])  # fmt: skip
+
+    def __init__(self, lengths: torch.Tensor | None = None) -> None:
+        self.lengths = torch.zeros(1, dtype=torch.int64) if lengths is None else lengths
+
+    def select(self, rows: torch.Tensor) -> Chain:
+        return Chain(self.lengths[rows])
+
+    def prefill(self, prompt: Prompt, room: int) -> tuple[torch.Tensor, Chain]:
+        return self.odds[prompt.ids[:, -1]].log(), Chain(prompt.mask.sum(dim=1))
+
+    def extend(
+        self, ids: torch.Tensor, cache: Chain, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return self.odds[ids].log()
+
+
+def answers() -> Figure:
+    """Given answers compared by the probability of their words, and of their words and the end."""
+    begin = torch.zeros(1, 1, dtype=torch.int64)
+    prompt = Prompt(begin, torch.ones_like(begin, dtype=torch.bool))
+    given = {"red": [2], "red ball": [2, 3], "bench": [4]}
+    figure, axes = panels(1, 2.6)
+    for offset, end, colour, name in ((0.2, None, GREY, "words"), (-0.2, 1, BLUE, "words and end")):
+        (scored,) = score(Chain(), prompt, [list(given.values())], end)
+        shares = [float(np.exp(one.total)) for one in scored]
+        places = np.arange(len(given))[::-1] + offset
+        axes[0].barh(places, shares, 0.36, color=colour, label=name)
+        for place, share in zip(places, shares, strict=True):
+            axes[0].text(share + 0.01, place, f"{share:.2f}", va="center", fontsize=9)
+    axes[0].set_yticks(range(len(given)), list(given)[::-1])
+    axes[0].set_xlim(0, 0.7)
+    axes[0].set_xlabel("probability of the answer")
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def boxes_and_masks() -> Figure:
+    """What is written about the square that the network sees, put back into a wide picture."""
+    parks = [scene(9), scene(12)]
+    side = parks[0].pixels.shape[0]
+    wide = np.concatenate([park.pixels for park in parks], axis=1)
+    truth = []
+    for number, park in enumerate(parks):
+        for thing in park.objects:
+            mask = np.zeros(wide.shape[:2], bool)
+            mask[:, number * side : (number + 1) * side] = thing.mask
+            x1, y1, x2, y2 = thing.box
+            box = (x1 + number * side, y1, x2 + number * side, y2)
+            truth.append(Segment(thing.name, None, box, mask))
+    text = write_paligemma([Place(one.label, one.box) for one in truth], wide.shape[:2])
+    square = np.asarray(Image.fromarray(wide).resize((side, side), Image.Resampling.BICUBIC))
+    seen = parse_paligemma(text, (side, side)).places
+    back = parse_paligemma(text, wide.shape[:2]).places
+    figure, axes = panels(2, 3.0, gridspec_kw={"width_ratios": [1, 2]})
+    found = [Detection("", None, each.box) for each in seen if each.box]
+    axes[0].imshow(marked(square, found), interpolation="nearest")
+    axes[0].set_title("what the network sees")
+    cut = [
+        Segment(each.label, None, each.box, one.mask)
+        for each, one in zip(back, truth, strict=True)
+        if each.box
+    ]
+    axes[1].imshow(marked(wide, cut), interpolation="nearest")
+    axes[1].set_title("the same tokens in the original")
+    for each in axes:
+        bare(each)
+    return figure
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,
     "features": features,
@@ -614,6 +693,8 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "precision": precision,
     "lora": low_rank,
     "generation": generation,
+    "answers": answers,
+    "boxes-and-masks": boxes_and_masks,
     "honesty": honesty,
     "caching": caching,
     "explain": explain,

@@ -77,14 +77,28 @@ def stand_in(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def speaking_stand_in(tmp_path_factory):
+    """A small untrained model that writes little, with a mask codec beside it."""
+    from tests.tasks.writers import writing_folder
+
+    folder = tmp_path_factory.mktemp("stand-in") / "park-paligemma"
+    return writing_folder(folder, domain=bundled.DRAWN_PARKS, everything=["everything"])
+
+
 @pytest.fixture
 def offline_with_a_park_model(request, monkeypatch):
-    """No hub; `park-siglip` is the bundled model, or the stand-in where it was not built yet."""
+    """No hub; models of parks are the bundled ones, or stand-ins where they were not built yet."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("SIGHTLINE_MODEL", raising=False)
     if "park-siglip" not in bundled.bundled_names():
         folder = request.getfixturevalue("stand_in")
         monkeypatch.setitem(bundled.BUNDLED, "park-siglip", str(folder))
+    page = request.node.callspec.params.get("page")
+    named = page is not None and "park-paligemma" in page.read_text(encoding="utf-8")
+    if named and "park-paligemma" not in bundled.bundled_names():
+        folder = request.getfixturevalue("speaking_stand_in")
+        monkeypatch.setitem(bundled.BUNDLED, "park-paligemma", str(folder))
 
 
 def run_python(block: Block, page: Path, namespace: dict[str, Any]) -> None:

@@ -146,3 +146,19 @@ def small_codec(folder: Path) -> Path:
     entry = mask_codec.SYSTEM.for_config(config)
     save_checkpoint(randomise(mask_codec.MaskCodec(config)), None, config, entry, folder)
     return folder
+
+
+def writing_folder(folder: Path, **card: Any) -> Path:
+    """A random PaliGemma on disk that mostly ends its answers at once, with its mask codec."""
+    model = random_writer()
+    table = model.network.decoder.table.weight
+    with torch.no_grad():
+        # One number of each vector is the same for all words, larger for the end, and all that counts.
+        table[:, 0] = 1.0
+        table[WORDS.eos_id, 0] = 1.5
+        model.network.decoder.norm.weight[1:] = -0.99
+    save_checkpoint(
+        model.network, model.processor, model.config, model.system, folder, metadata=card
+    )
+    small_codec(folder / "mask_codec")
+    return folder
