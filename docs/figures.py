@@ -18,8 +18,8 @@ from torch.nn.functional import logsigmoid, normalize
 from sightline.core.interfaces import Prompt
 from sightline.core.outputs import Detection, Segment
 from sightline.data.park import ParkScenes, scene
+from sightline.generation import scoring
 from sightline.generation.sampling import shortlist
-from sightline.generation.scoring import score
 from sightline.inputs.convolution import filter_picture
 from sightline.inputs.coordinates import PALIGEMMA
 from sightline.inputs.grey_levels import to_grey
@@ -632,7 +632,7 @@ def answers() -> Figure:
     given = {"red": [2], "red ball": [2, 3], "bench": [4]}
     figure, axes = panels(1, 2.6)
     for offset, end, colour, name in ((0.2, None, GREY, "words"), (-0.2, 1, BLUE, "words and end")):
-        (scored,) = score(Chain(), prompt, [list(given.values())], end)
+        (scored,) = scoring.score(Chain(), prompt, [list(given.values())], end)
         shares = [float(np.exp(one.total)) for one in scored]
         places = np.arange(len(given))[::-1] + offset
         axes[0].barh(places, shares, 0.36, color=colour, label=name)

@@ -153,7 +153,7 @@ def writing_folder(folder: Path, **card: Any) -> Path:
     model = random_writer()
     table = model.network.decoder.table.weight
     with torch.no_grad():
-        # One number of each vector is the same for all words, larger for the end, and all that counts.
+        # One number of a vector is the same for all words, larger for the end, and all that counts.
         table[:, 0] = 1.0
         table[WORDS.eos_id, 0] = 1.5
         model.network.decoder.norm.weight[1:] = -0.99
