@@ -94,7 +94,9 @@ def write_boxes(regions: Sequence[Region], size: tuple[int, int]) -> str:
 class Examples(Sequence[Example]):
     """The examples that records give, made when they are asked for.
 
-    Regions of crowds are left out: there is no one place that they name.
+    Regions of crowds are left out: there is no one place that they name. The same index gives the
+    same example in every epoch; for others take `range(len(examples))` as the data of a loader and
+    `examples.drawn` as its transform.
 
     Args:
         records: of any source.

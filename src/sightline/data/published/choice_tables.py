@@ -55,7 +55,7 @@ def read_choice_table(path: Path, roots: Sequence[Path], split: str | None = Non
     shard = Shard.of(path)
     pictures: dict[str, tuple[Picture, ...]] = {}
     root: Path | None = None
-    records = []
+    records: list[Record] = []
     for line, cells in rows:
         where = place(path, line)
         if len(cells) != len(names):

@@ -196,8 +196,8 @@ def _write_lines(
     for item in items:
         record, said = item.record, line(item, pictures)
         rest = {name: value for name, value in record.extra.items() if name not in said}
-        split = {"split": record.split} if record.split else {}
-        fields = {"id": record.id, **said, **split, **rest}
+        part = {"split": record.split} if record.split else {}
+        fields = {"id": record.id, **said, **part, **rest}
         lines.setdefault(record.split, []).append(_json(fields))
     for split, written in lines.items():
         name = f"{_file_word(split) if split else 'records'}.jsonl"
