@@ -58,9 +58,10 @@ class Region:
     def to_json(self) -> dict[str, Any]:
         """The region as JSON values, without what is not known."""
         fields: dict[str, Any] = {"label": self.label, "box": list(self.box)}
-        if self.outline is not None:
-            runs = isinstance(self.outline, Mapping)
-            fields["outline"] = dict(self.outline) if runs else [list(p) for p in self.outline]
+        if isinstance(self.outline, Mapping):
+            fields["outline"] = dict(self.outline)
+        elif self.outline is not None:
+            fields["outline"] = [list(polygon) for polygon in self.outline]
         if self.crowd:
             fields["crowd"] = True
         if self.area is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import DataError
 from sightline.data.regions import Region, region_from
-from sightline.data.turns import Turn, from_json, to_json
+from sightline.data.turns import from_json, to_json
 
 if TYPE_CHECKING:
     from sightline.data.records import Picture, Record
@@ -35,14 +35,14 @@ class Said:
     regions: tuple[Region, ...] = ()
     turns: Any = None
     """JSON as `turns.to_json` writes it; made into turns where the pictures are known."""
-    messages: tuple[Turn, ...] = ()
-    """Turns whose pictures the reader knows already."""
     more_images: tuple[str, ...] = ()
+    single: bool = False
+    """Whether this is a record of its own, although another is about the same picture."""
 
     @property
     def alone(self) -> bool:
-        """Whether this is a record of its own, although another has the same picture."""
-        return self.question is not None or self.turns is not None or bool(self.messages)
+        """Whether rows about the same picture may not join with this one."""
+        return self.single or self.question is not None or self.turns is not None
 
     def of_record(self, pictures: Sequence[Picture], where: str) -> dict[str, Any]:
         """The same as fields of a record whose pictures are these.
@@ -50,7 +50,7 @@ class Said:
         Raises:
             DataError: turns that are none.
         """
-        turns = from_json(self.turns, pictures, where) if self.turns is not None else self.messages
+        turns = from_json(self.turns, pictures, where) if self.turns is not None else ()
         found = {
             "question": self.question,
             "answers": self.answers,
