@@ -122,6 +122,6 @@ def row_draws(seed: int, rows: int, count: int) -> Float[Tensor, "B N"]:
     Every row has a generator of its own that starts from the same seed: what a row draws depends
     neither on its neighbours nor on its place among them.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     own = torch.rand(count, generator=generator, dtype=torch.float64)
     return own.expand(rows, count)
