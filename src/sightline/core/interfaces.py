@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from sightline.core.outputs import EncodedImage, EncodedText, PairScores
+    from sightline.core.outputs import CodedMasks, EncodedImage, EncodedText, PairScores
 
 
 class TextBatch(NamedTuple):
@@ -166,6 +166,26 @@ class DualEncoder(Protocol):
     def __call__(self, pixels: Tensor, ids: Tensor, mask: Tensor | None = None) -> PairScores: ...
 
 
+@runtime_checkable
+class MaskCodec(Protocol):
+    """A mask to a few tokens of a small vocabulary, and back."""
+
+    @property
+    def mask_size(self) -> int:
+        """H and W of the masks that it takes and gives."""
+        ...
+
+    def encode(self, masks: Tensor) -> Tensor:
+        """float[B, H, W] of -1 outside to 1 inside, to tokens int64[B, P]."""
+        ...
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Tokens int64[B, P] to float[B, H, W]: above 0 inside."""
+        ...
+
+    def __call__(self, masks: Tensor) -> CodedMasks: ...
+
+
 @dataclass(frozen=True)
 class System:
     """One published system, as its file in `models` declares it; loaders need nothing else.
@@ -179,8 +199,8 @@ class System:
     title: str
     """The paper's title, authors and year, on one line."""
     role: str
-    """"image encoder", "text encoder", "dual encoder", "language model" or "vision-language model"
-    (more with later systems)."""
+    """"image encoder", "text encoder", "dual encoder", "mask codec", "language model" or
+    "vision-language model" (more with later systems)."""
     model_types: tuple[str, ...]
     """Values of `model_type` in a published config.json that this system reads."""
     build: Callable[[Any], nn.Module]
@@ -203,6 +223,8 @@ class System:
     """Published sizes by name, with their citation beside the table in the file."""
     tiny: Any
     """A config with broken symmetries that builds and runs in milliseconds, for the contracts."""
+    instructions: Callable[[Any], Any] | None = None
+    """Config to the `inputs.instructions.Instructions` of a system that writes; None for others."""
     default_template: str | None = None
     """Prompt that classification fills, "a photo of a {}."."""
     score: str = "softmax"

@@ -59,7 +59,21 @@ class NextTokens(NamedTuple):
     """Output of the roles language model and vision-language model."""
 
     logits: Tensor
-    """float32[B, T, V]: behind each token of the text, what may come next."""
+    """float32[B, M, V]: for each token that is written behind a prompt, what was likely to stand in
+    its place, given everything before it."""
+
+
+class CodedMasks(NamedTuple):
+    """Output of the role MaskCodec: masks through few tokens and back, with what training needs."""
+
+    masks: Tensor
+    """float[B, H, W]: about -1 to 1, above 0 inside."""
+    indices: Tensor
+    """int64[B, P]: the tokens, row by row."""
+    features: Tensor
+    """float[B, P, D]: what the encoder said, before rounding."""
+    codewords: Tensor
+    """float[B, P, D]: what it was rounded to."""
 
 
 class Label(NamedTuple):
