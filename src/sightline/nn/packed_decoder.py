@@ -32,8 +32,7 @@ class PackedJoint(Packed):
         super().__init__()
         self.rows = {name: layer.out_features for name, layer in layers.items()}
         self.in_features = next(iter(layers.values())).in_features
-        weights: list[Tensor] = [layer.weight for layer in layers.values()]
-        self.weight = reordered(torch.cat(weights))
+        self.weight = reordered(torch.cat(tuple(layer.weight for layer in layers.values())))
         biases = [layer.bias for layer in layers.values() if layer.bias is not None]
         self.register_buffer("bias", torch.cat(biases).detach() if biases else None, False)
 
