@@ -53,9 +53,7 @@ def crop_mask(mask: NDArray[np.bool_], box: Box, size: int) -> NDArray[np.float3
     return np.float32(2) * (np.asarray(square) - np.float32(0.5))
 
 
-def paste_mask(
-    values: NDArray[np.float32], box: Box, height: int, width: int
-) -> NDArray[np.bool_]:
+def paste_mask(values: NDArray[np.float32], box: Box, height: int, width: int) -> NDArray[np.bool_]:
     """A codec's answer stretched over its box: bool[H, W], True where it is above 0.
 
     The box is rounded as in `crop_mask`, so that a mask comes back to where it was taken from. The

@@ -26,7 +26,7 @@ def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return int((one & other).sum()) / either if either else 1.0
 
 
-def codebook_use(indices: Int[Tensor, "..."], codewords: int) -> tuple[float, float]:
+def codebook_use(indices: Int[Tensor, ...], codewords: int) -> tuple[float, float]:
     """Share of the codewords that occur, and the perplexity of their distribution.
 
     The perplexity is exp of the entropy: V where all V are used alike, 1 where only one is.
