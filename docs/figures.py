@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
+from sightline.core.outputs import Detection
 from sightline.data.park import ParkScenes, scene
 from sightline.inputs.convolution import filter_picture
+from sightline.inputs.coordinates import PALIGEMMA
 from sightline.inputs.grey_levels import to_grey
+from sightline.inputs.grounded_text import Place
+from sightline.inputs.location_tokens import parse_paligemma, write_paligemma
 from sightline.inputs.named_masks import parse_filter
 from sightline.metrics.intervals import wilson
 from sightline.models.table import system
@@ -28,6 +33,7 @@ from sightline.nn.positions import resample_grid
 from sightline.objectives.contrastive import softmax_contrastive
 from sightline.tasks.feature_sheets import layer_sheet
 from sightline.tasks.features import find_features
+from sightline.tasks.marked import marked
 from sightline.tasks.model import load
 from sightline.tasks.network_layers import layer_names
 from sightline.tasks.overlay import heat_overlay
@@ -538,6 +544,25 @@ def explain() -> Figure:
     return figure
 
 
+def coordinates() -> Figure:
+    """The same tokens, read as they were written and with the axes exchanged."""
+    park = scene(9)
+    size = park.pixels.shape[0], park.pixels.shape[1]
+    text = write_paligemma([Place(thing.name, thing.box) for thing in park.objects], size)
+    exchanged = replace(PALIGEMMA, order=("x1", "y1", "x2", "y2"))
+    figure, axes = panels(2, 3.6)
+    for place, convention, title in (
+        (axes[0], PALIGEMMA, "read as y1 x1 y2 x2"),
+        (axes[1], exchanged, "the same tokens as x1 y1 x2 y2"),
+    ):
+        read = parse_paligemma(text, size, convention)
+        found = [Detection(each.label, None, each.box) for each in read.places if each.box]
+        place.imshow(marked(park.pixels, found), interpolation="nearest")
+        place.set_title(title)
+        bare(place)
+    return figure
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,
     "features": features,
@@ -555,4 +580,5 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "honesty": honesty,
     "caching": caching,
     "explain": explain,
+    "coordinates": coordinates,
 }

@@ -223,6 +223,8 @@ class System:
     """Published sizes by name, with their citation beside the table in the file."""
     tiny: Any
     """A config with broken symmetries that builds and runs in milliseconds, for the contracts."""
+    instructions: Callable[[Any], Any] | None = None
+    """Config to the `inputs.instructions.Instructions` of a system that writes; None for others."""
     default_template: str | None = None
     """Prompt that classification fills, "a photo of a {}."."""
     score: str = "softmax"

@@ -59,7 +59,8 @@ class NextTokens(NamedTuple):
     """Output of the roles language model and vision-language model."""
 
     logits: Tensor
-    """float32[B, T, V]: behind each token of the text, what may come next."""
+    """float32[B, M, V]: for each token that is written behind a prompt, what was likely to stand in
+    its place, given everything before it."""
 
 
 class CodedMasks(NamedTuple):

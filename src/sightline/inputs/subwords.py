@@ -137,7 +137,9 @@ class SubwordTokenizer(TextTokenizer):
 
     @cached_property
     def _control_ids(self) -> frozenset[int]:
-        marked = {i for i, t in self.backend.get_added_tokens_decoder().items() if t.special}
+        added = self.backend.get_added_tokens_decoder().items()
+        shapes = [re.compile(pattern) for pattern in self.spec.control]
+        marked = {i for i, t in added if t.special or any(s.fullmatch(t.content) for s in shapes)}
         spelled = {self.backend.token_to_id(token) for token in self.files.control()}
         return frozenset(marked | {i for i in spelled if i is not None})
 

@@ -38,6 +38,8 @@ class TextSpec:
     - `padding_side`: used where the folder names none.
     - `add_special`: whether begin and end tokens are added at all.
     - `end_token`: whether the end token is among them.
+    - `control`: regular expressions of whole tokens that untrusted text may not become either, such
+      as those of places in a picture.
 
     Raises:
         ConfigError: an unknown padding, or padding to a length that is not given.
@@ -52,6 +54,7 @@ class TextSpec:
     padding_side: Side = "right"
     add_special: bool = True
     end_token: bool = True
+    control: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.padding not in get_args(Padding):

@@ -141,9 +141,14 @@ TINY = SigLIPConfig(
 
 
 class ImageTower(nn.Module):
-    """Pixels to one vector a patch and one a picture."""
+    """Pixels to one vector a patch and one a picture.
 
-    def __init__(self, config: ImageTowerConfig) -> None:
+    Args:
+        config: of the tower.
+        pooled: without it there is no pool, and `forward` cannot be called (PaliGemma's tower).
+    """
+
+    def __init__(self, config: ImageTowerConfig, *, pooled: bool = True) -> None:
         super().__init__()
         self.patches = PatchEmbedding(config.patch_size, config.channels, config.width, bias=True)
         self.positions = GridPositions(self.patches.grid(*config.image_size), config.width)
@@ -159,19 +164,24 @@ class ImageTower(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = LayerNorm(config.width, eps=config.norm_eps)
-        self.pool = AttentionPool(
-            config.width,
-            config.num_heads,
-            config.mlp_width,
-            activation=config.activation,
-            norm_eps=config.norm_eps,
-        )
+        if pooled:
+            self.pool = AttentionPool(
+                config.width,
+                config.num_heads,
+                config.mlp_width,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+            )
 
-    def forward(self, pixels: Float[Tensor, "B C H W"]) -> EncodedImage:
+    def tokens(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P D"]:
         """Pictures of any size that divides into patches; positions are resampled to the grid."""
         grid = self.patches.grid(*pixels.shape[-2:])
         x = self.patches(pixels) + self.positions(grid)  # [B P D]
-        tokens = self.norm(self.transformer(self.patch_dropout(x)))  # [B P D]
+        return self.norm(self.transformer(self.patch_dropout(x)))  # [B P D]
+
+    def forward(self, pixels: Float[Tensor, "B C H W"]) -> EncodedImage:
+        """Pictures of any size, as `tokens`."""
+        tokens = self.tokens(pixels)
         return EncodedImage(tokens=tokens, pooled=self.pool(tokens))
 
 
@@ -277,10 +287,14 @@ def initialise(network: nn.Module) -> None:
 
 def preprocessing(config: SigLIPConfig) -> ImageSpec:
     """Squeezed to the exact size, bicubic, to -1..1 (no crop)."""
-    height, width = config.image.image_size
+    return square(config.image.image_size)
+
+
+def square(size: tuple[int, int]) -> ImageSpec:
+    """Squeezed to an exact size, bicubic, to -1..1."""
     return ImageSpec(
-        height=height,
-        width=width,
+        height=size[0],
+        width=size[1],
         fit="square",
         filter="bicubic",
         mean=(0.5, 0.5, 0.5),
@@ -295,15 +309,19 @@ def text(config: SigLIPConfig) -> TextSpec:
 
 def read_config(config: Mapping[str, Any]) -> SigLIPConfig:
     """A published config.json to ours; absent fields take transformers' defaults."""
-    vision, words = section(config, "vision_config"), section(config, "text_config")
     return SigLIPConfig(
-        image=ImageTowerConfig(
-            **read_transformer(vision, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
-            patch_size=pair(vision, "patch_size", 16),
-            image_size=pair(vision, "image_size", 224),
-            channels=field(vision, "num_channels", 3),
-        ),
-        text=read_text_config(words),
+        image=read_image_config(section(config, "vision_config")),
+        text=read_text_config(section(config, "text_config")),
+    )
+
+
+def read_image_config(vision: Mapping[str, Any]) -> ImageTowerConfig:
+    """A published vision_config to ours; absent fields take transformers' defaults."""
+    return ImageTowerConfig(
+        **read_transformer(vision, 768, 12, 12, 3072, "gelu_pytorch_tanh", 1e-6),
+        patch_size=pair(vision, "patch_size", 16),
+        image_size=pair(vision, "image_size", 224),
+        channels=field(vision, "num_channels", 3),
     )
 
 
@@ -321,18 +339,22 @@ def read_text_config(words: Mapping[str, Any]) -> TextTowerConfig:
 
 def write_config(config: SigLIPConfig) -> dict[str, Any]:
     """Ours to what transformers reads."""
-    image = config.image
     return {
         "architectures": ["SiglipModel"],
         "model_type": "siglip",
-        "vision_config": {
-            "model_type": "siglip_vision_model",
-            **write_transformer(image),
-            "patch_size": as_written(image.patch_size),
-            "image_size": as_written(image.image_size),
-            "num_channels": image.channels,
-        },
+        "vision_config": write_image_config(config.image),
         "text_config": write_text_config(config.text, config.embedding_width, "siglip_text_model"),
+    }
+
+
+def write_image_config(image: ImageTowerConfig) -> dict[str, Any]:
+    """Ours to the vision_config that transformers reads."""
+    return {
+        "model_type": "siglip_vision_model",
+        **write_transformer(image),
+        "patch_size": as_written(image.patch_size),
+        "image_size": as_written(image.image_size),
+        "num_channels": image.channels,
     }
 
 
@@ -352,12 +374,19 @@ def write_text_config(
     }
 
 
+def image_keys(published: str) -> dict[str, str]:
+    """The pairs of an image tower without its pool, which a file spells behind `published`."""
+    return {
+        f"{published}.embeddings.patch_embedding.*": "image.patches.projection.*",
+        f"{published}.embeddings.position_embedding.weight": "image.positions.table",
+        **encoder_keys(published, "image"),
+        f"{published}.post_layernorm.*": "image.norm.*",
+    }
+
+
 KEYS = KeyTable(
     {
-        "vision_model.embeddings.patch_embedding.*": "image.patches.projection.*",
-        "vision_model.embeddings.position_embedding.weight": "image.positions.table",
-        **encoder_keys("vision_model", "image"),
-        "vision_model.post_layernorm.*": "image.norm.*",
+        **image_keys("vision_model"),
         "vision_model.head.probe": "image.pool.probe",
         "vision_model.head.attention.out_proj.*": "image.pool.out.*",
         "vision_model.head.layernorm.*": "image.pool.norm.*",

@@ -19,6 +19,9 @@ SYSTEMS: Mapping[str, str] = {
     "vision_text": "sightline.models.vision_text",
     "lit": "sightline.models.lit",
     "siglip2-naflex": "sightline.models.siglip_naflex",
+    "gemma": "sightline.models.gemma",
+    "gemma2": "sightline.models.gemma2",
+    "paligemma": "sightline.models.paligemma",
     "mask_codec": "sightline.models.mask_codec",
 }
 """System name to the module whose `SYSTEM` describes it."""

@@ -7,8 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sightline.nn.attention import Attention
+from sightline.nn.memory import Memory
 from sightline.nn.mlp import MLP
 from sightline.nn.norms import LayerNorm
+from sightline.nn.rotary import Turns
 
 
 class Block(nn.Module):
@@ -51,6 +53,39 @@ class Block(nn.Module):
 
     def _dropped(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         return F.dropout(x, self.dropout, self.training)
+
+
+class DecoderBlock(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)), under rotary positions and with a memory.
+
+    Its parts are given, since decoders differ in each of them. With `after1` and `after2` what each
+    half adds is normalised as well (Gemma 2). The residual stream `x` stays float32.
+    """
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        attention: Attention,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        after1: nn.Module | None = None,
+        after2: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1, self.attention, self.after1 = norm1, attention, after1
+        self.norm2, self.mlp, self.after2 = norm2, mlp, after2
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        mask: Bool[Tensor, "..."] | None = None,
+        turns: Turns | None = None,
+        memory: Memory | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        mixed = self.attention(self.norm1(x), mask=mask, turns=turns, memory=memory)
+        x = x + (mixed if self.after1 is None else self.after1(mixed))
+        hidden = self.mlp(self.norm2(x))
+        return x + (hidden if self.after2 is None else self.after2(hidden))
 
 
 class Transformer(nn.Module):

@@ -24,6 +24,27 @@ class Conv2d(nn.Conv2d):
         return super().forward(x.to(product_type(self.weight)))
 
 
+class TokenTable(Linear):
+    """One vector a token, for looking tokens up and, where the two are tied, for scoring them.
+
+    Args:
+        vocab_size: V.
+        width: D.
+        scale: factor on a vector that is looked up, rounded to the weight's type as in training.
+    """
+
+    def __init__(self, vocab_size: int, width: int, scale: float = 1.0) -> None:
+        super().__init__(width, vocab_size, bias=False)
+        self.scale = scale
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """int64[*B] to float[*B, D], float32 or wider."""
+        rows = F.embedding(ids, self.weight)
+        rows = rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
+        scale = torch.tensor(self.scale, dtype=self.weight.dtype).item()
+        return rows if self.scale == 1.0 else rows * scale
+
+
 def product_type(weight: Tensor) -> torch.dtype:
     """The type that products with this weight are computed in: its own, or autocast's.
 

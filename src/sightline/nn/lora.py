@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
 from sightline.core.patterns import select
-from sightline.nn.linear import Linear
+from sightline.nn.linear import Linear, TokenTable
 from sightline.nn.packed import PackedLinear
 
 QUERIES_AND_VALUES = ("*.attention.q", "*.attention.v")
@@ -214,10 +214,13 @@ def _refuse_packed(network: nn.Module) -> None:
 
 
 def _free(network: nn.Module) -> list[str]:
-    """Names of linear layers without an addition."""
+    """Names of linear layers without an addition; a table of tokens is not only a product."""
     taken = {f"{name}.base" for name in layers(network)}
-    named = network.named_modules()
-    return [n for n, module in named if isinstance(module, Linear) and n not in taken]
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, Linear) and not isinstance(module, TokenTable) and name not in taken
+    ]
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> None:

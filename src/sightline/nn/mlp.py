@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError, unknown_name
-from sightline.nn.linear import Linear
+from sightline.nn.linear import Linear, product_type
 
 QUICK = 1.702
 """The slope inside quick GELU."""
@@ -59,3 +59,19 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return self.fc2(self.activation(self.fc1(x)))
+
+
+class GatedMLP(nn.Module):
+    """down(activation(gate(x)) * up(x)), without biases (GLU variants; Shazeer 2020,
+    arXiv:2002.05202, section 2)."""
+
+    def __init__(self, width: int, hidden: int, activation_name: str) -> None:
+        super().__init__()
+        self.gate = Linear(width, hidden, bias=False)
+        self.up = Linear(width, hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
+        self.activation = activation(activation_name)
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        x = x.to(product_type(self.gate.weight))  # once for both
+        return self.down(self.activation(self.gate(x)) * self.up(x))

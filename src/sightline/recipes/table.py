@@ -89,6 +89,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
         "train_park_siglip",
         {},
     ),
+    "park-paligemma": RecipeEntry(
+        "the bundled PaliGemma of drawn parks: captions, answers, boxes and masks",
+        "sightline.recipes.park_paligemma",
+        "ParkPaliGemmaRecipe",
+        "train_park_paligemma",
+        {},
+    ),
 }
 
 

@@ -68,20 +68,29 @@ def as_record(scene: Scene, label: Literal["phrase", "kind"] = "phrase") -> Reco
 
 
 def patch_truth(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What covers each patch: kind and colour indices int64[P] in raster order.
+    """What covers each patch: kind and colour indices int64[P] in raster order; see `patch_owners`.
+
+    `BACKGROUND` where nothing does.
+    """
+    owners = patch_owners(scene, patch)
+    kinds = np.array([*(KINDS.index(t.kind) for t in scene.objects), BACKGROUND])
+    colours = np.array([*(COLOURS.index(t.colour) for t in scene.objects), BACKGROUND])
+    return kinds[owners], colours[owners]  # -1 takes the last one
+
+
+def patch_owners(scene: Scene, patch: int) -> NDArray[np.int64]:
+    """Which object covers each patch, int64[P] in raster order.
 
     The object that covers most of a patch has it, from `LEAST_COVER` of its area on; `BACKGROUND`
     elsewhere. Sides that the patch does not divide lose their rest.
     """
     rows, columns = scene.height // patch, scene.width // patch
-    kinds = np.full(rows * columns, BACKGROUND)
-    colours = np.full(rows * columns, BACKGROUND)
+    owners = np.full(rows * columns, BACKGROUND)
     best = np.full(rows * columns, LEAST_COVER * patch * patch)
-    for thing in scene.objects:
+    for number, thing in enumerate(scene.objects):
         mask = thing.mask[: rows * patch, : columns * patch]
         cover = mask.reshape(rows, patch, columns, patch).sum(axis=(1, 3)).ravel()
         more = cover > best
         best[more] = cover[more]
-        kinds[more] = KINDS.index(thing.kind)
-        colours[more] = COLOURS.index(thing.colour)
-    return kinds, colours
+        owners[more] = number
+    return owners

@@ -1,0 +1,102 @@
+"""Keys and values of what was read and written so far, so that a further token costs one token.
+
+A row's slot i holds its position i. Rows of unequal lengths share a tensor, the shorter ones with
+free slots behind; a mask keeps what lies there unseen until it is overwritten.
+
+    row 0   a b c d e . . .        lengths 5, 3; room for 8
+    row 1   a b c . . . . .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class KeyValueCache:
+    """What the blocks of a decoder remember; a value that its caller owns, copies and drops.
+
+    Tensors are made at the first write, of the type and on the device of what is written, and grow
+    by doubling where the room was too small. Sliding windows keep all keys.
+
+    Args:
+        blocks: number of attention layers.
+        lengths: positions that each row has already; 0 for a fresh one.
+        room: slots to begin with.
+    """
+
+    def __init__(self, blocks: int, lengths: Sequence[int], room: int) -> None:
+        self.filled = list(lengths)
+        """Positions of each row that are filled; on the host, so that nothing waits for a GPU."""
+        self.room = room
+        self.memories = [Memory(self) for _ in range(blocks)]
+
+    @property
+    def lengths(self) -> Int[Tensor, " B"]:
+        return torch.tensor(self.filled)
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows are equally long."""
+        return min(self.filled) == max(self.filled)
+
+    def places(self, count: int) -> Int[Tensor, "B T"]:
+        """Positions of the next `count` tokens of each row."""
+        return self.lengths[:, None] + torch.arange(count)  # [B T]
+
+    def advance(self, counts: Sequence[int]) -> None:
+        """Take so many of the tokens that were just written into each row as its own."""
+        self.filled = [length + count for length, count in zip(self.filled, counts, strict=True)]
+
+    def select(self, rows: Int[Tensor, " R"]) -> KeyValueCache:
+        """The rows, in that order, in a cache of its own; a row may be taken more than once."""
+        chosen = rows.tolist()
+        other = KeyValueCache(len(self.memories), [self.filled[row] for row in chosen], self.room)
+        for own, new in zip(self.memories, other.memories, strict=True):
+            if own.keys is not None and own.values is not None:
+                index = rows.to(own.keys.device)
+                new.keys, new.values = own.keys[index], own.values[index]
+        return other
+
+
+class Memory:
+    """Keys and values of one attention layer."""
+
+    def __init__(self, owner: KeyValueCache) -> None:
+        self.owner = owner
+        self.keys: Float[Tensor, "B G room K"] | None = None
+        self.values: Float[Tensor, "B G room K"] | None = None
+
+    def append(
+        self, k: Float[Tensor, "B G T K"], v: Float[Tensor, "B G T K"]
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
+        """Write behind each row; returns all keys and values up to the end of the longest row.
+
+        The rows grow by `KeyValueCache.advance`, once all layers have written.
+        """
+        owner, count = self.owner, k.shape[2]
+        end = max(owner.filled) + count
+        self.keys, self.values = self._roomy(self.keys, k, end), self._roomy(self.values, v, end)
+        if owner.even:
+            self.keys[:, :, end - count : end] = k
+            self.values[:, :, end - count : end] = v
+        else:
+            rows = torch.arange(len(k), device=k.device)[:, None]  # [B 1]
+            places = owner.places(count).to(k.device)  # [B T]
+            self.keys[rows, :, places] = k.transpose(1, 2)
+            self.values[rows, :, places] = v.transpose(1, 2)
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _roomy(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
+        """The tensor, if it holds `end` slots, else a larger one with what was in it."""
+        if old is not None and old.shape[2] >= end:
+            return old
+        slots = max(self.owner.room, end if old is None else 2 * end)
+        # zeros: a masked slot that is not a number would still spoil its row
+        larger = new.new_zeros(new.shape[0], new.shape[1], slots, new.shape[3])
+        if old is not None:
+            larger[:, :, : old.shape[2]] = old
+        return larger
