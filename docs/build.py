@@ -385,7 +385,7 @@ def codec_usage(entry: Any) -> list[str]:
         f"```python\n{load}\n```",
         "The network alone, on a size of the table or on one of your own:",
         f"```python\n{network_snippet(entry)}\n```",
-        "Training on the objects of drawn parks, or on a folder of pictures of masks "
+        "Training on the objects of drawn parks, on outlines, or on pictures of masks "
         "([guide](../guides/train.md#masks-as-tokens)):",
         "<!-- not run: takes minutes -->",
         "```console\nsightline train mask-codec --data park --out RUN\n"

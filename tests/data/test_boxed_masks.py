@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from sightline.core.errors import ImageError
-from sightline.data.boxed_masks import extents, mask_picture, park_masks, plain_shape
+from sightline.data.boxed_masks import (
+    extents,
+    mask_picture,
+    park_masks,
+    plain_shape,
+    region_mask,
+)
 from sightline.data.park.scenes import scene
+from sightline.data.regions import Region
+from sightline.inputs import run_lengths
 
 
 def test_objects_of_a_park_are_those_of_its_scene():
@@ -34,3 +42,28 @@ def test_a_picture_of_a_mask_is_light_inside():
     assert found.mask.sum() == 21
     with pytest.raises(ImageError, match="inside is light"):
         mask_picture(np.full((4, 4, 3), 100, np.uint8))
+
+
+def test_a_region_is_what_its_outline_covers():
+    square = Region("cup", (0.0, 0.0, 9.0, 9.0), ((3.0, 2.0, 10.0, 2.0, 10.0, 5.0, 3.0, 5.0),))
+    found = region_mask(square)
+    assert (found.box, found.name, found.mask.sum()) == ((3, 2, 10, 5), "cup", 21)
+    mask = np.zeros((9, 12), np.bool_)
+    mask[2:5, 3:10] = True
+    runs = region_mask(Region("cup", (0.0, 0.0, 1.0, 1.0), run_lengths.encode(mask)))
+    assert np.array_equal(runs.mask, mask) and runs.box == found.box
+
+
+@pytest.mark.parametrize(
+    ("outline", "message"),
+    [
+        (None, "'cup'"),
+        ({"size": [3, 3], "counts": [9]}, "'cup' covers no pixel"),
+        ({"counts": [9]}, "'cup'"),
+        (((1.0, 1.0, 2.0),), "polygon 1"),
+        (((0.0, 0.0, 1e12, 0.0, 5.0, 5.0),), "pixels"),
+    ],
+)
+def test_an_outline_that_cannot_be_drawn_is_named(outline, message):
+    with pytest.raises(ImageError, match=message):
+        region_mask(Region("cup", (0.0, 0.0, 5.0, 5.0), outline))

@@ -10,6 +10,8 @@ from PIL import Image
 import sightline
 from sightline.core.errors import ConfigError, DataError, UnsupportedTaskError
 from sightline.data.boxed_masks import BoxedMask, plain_shape
+from sightline.data.records import Record
+from sightline.data.regions import Region
 from sightline.evaluation.mask_codec import round_trip
 from sightline.models.mask_codec import SYSTEM, TINY, VARIANTS
 from sightline.recipes import mask_codec
@@ -19,6 +21,7 @@ from sightline.recipes.mask_codec import (
     codec_loss,
     difference,
     mask_loader,
+    objects_of,
     park_objects,
     start_codec,
     train_mask_codec,
@@ -108,6 +111,23 @@ def test_pictures_of_masks_are_data_too(tmp_path):
         tmp_path.parent / "run",
     )
     assert outcome.summary.pictures == 16 and 0 <= outcome.after["iou"] <= 1
+
+
+def test_outlined_regions_are_the_objects_and_crowds_are_none():
+    outline = ((0.0, 0.0, 9.0, 0.0, 9.0, 9.0),)
+    regions = (
+        Region("cup", (0.0, 0.0, 9.0, 9.0), outline),
+        Region("cup", (0.0, 0.0, 9.0, 9.0)),
+        Region("people", (0.0, 0.0, 9.0, 9.0), outline, crowd=True),
+    )
+    picture = np.zeros((9, 9, 3), np.uint8)
+    with_regions, bare = Record("a", picture, regions=regions), Record("b", picture)
+    found = objects_of([with_regions, bare])
+    assert len(found) == 2 and found[0] is regions[0] and found[1] is bare
+    batch = next(iter(mask_loader([regions[0]] * 8, replace(SMALL, shapes_share=0.0), 64)))
+    assert batch.masks.shape == (8, 64, 64) and torch.equal(batch.masks[0], batch.masks[7])
+    with pytest.raises(DataError, match="no region of these data has an outline"):
+        objects_of([Record("c", picture, regions=regions[1:])])
 
 
 def test_weights_are_started_from_and_others_refused(run, tmp_path):

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def codebook_use(indices: Int[Tensor, "..."], codewords: int) -> tuple[float, float]:
+def codebook_use(indices: Int[Tensor, "*B"], codewords: int) -> tuple[float, float]:
     """Share of the codewords that occur, and the perplexity of their distribution.
 
     The perplexity is exp of the entropy: V where all V are used alike, 1 where only one is.
