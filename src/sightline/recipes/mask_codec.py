@@ -254,11 +254,11 @@ def _parts(
 ) -> tuple[Sequence[Any], list[BoxedMask], list[BoxedMask]]:
     """What to learn from (see `mask_loader`), and masks to choose and to judge by."""
     if recipe.data == PARK:
-        held_out = (park_objects(recipe.eval_limit, start) for start in (CHOOSING, 0))
-        return range(PER_SCENE * PARK_SCENES), *held_out
+        choosing, judging = (park_objects(recipe.eval_limit, start) for start in (CHOOSING, 0))
+        return range(PER_SCENE * PARK_SCENES), choosing, judging
     training, validation, test = splits(recipe)
-    held_out = (_read(part, recipe.eval_limit) for part in (validation, test))
-    return objects_of(training), *held_out
+    choosing, judging = (_read(part, recipe.eval_limit) for part in (validation, test))
+    return objects_of(training), choosing, judging
 
 
 def park_objects(count: int, start: int = 0, size: int | None = None) -> list[BoxedMask]:
@@ -349,7 +349,10 @@ def codec_loss(commitment: float, by_gradient: bool) -> LossFunction:
         )  # fmt: skip
         moved = network.follow(coded) if network.training else 0  # type: ignore[operator]
         right = ((coded.masks.detach() > 0) == (batch.masks > 0)).float().mean()
-        metrics = {"pixels right": right, "codewords moved": float(moved)}
+        metrics: dict[str, Tensor | float] = {
+            "pixels right": right,
+            "codewords moved": float(moved),
+        }
         return WeightedLoss(losses.sum(), len(losses), metrics)
 
     return loss
