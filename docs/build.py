@@ -95,7 +95,8 @@ def bundled_page(name: str) -> str:
     size = sum(file.stat().st_size for file in folder.iterdir())
     module = importlib.import_module(find_recipe(name).module)
     scores = [
-        (score, f"{found['value']:.3f}", " to ".join(f"{end:.3f}" for end in found["ci95"] if end is not None),
+        (score, f"{found['value']:.3f}",
+         " to ".join(f"{end:.3f}" for end in found["ci95"] if end is not None),
          f"{found['n']:,}")
         for score, found in card["scores"].items()
     ]  # fmt: skip
