@@ -167,7 +167,7 @@ class Learning(nn.Module):
     def __init__(self, model: nn.Module, decay: float | None, revive_below: float) -> None:
         super().__init__()
         # Twice as fast on a CPU, for few channels of many pixels.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = None
         if decay is not None:
             model.codebook.vectors.requires_grad_(False)  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ class Learning(nn.Module):
         if self.average is None:
             return 0
         features = coded.features.detach().flatten(0, 1)  # [B*P D]
-        return self.average.update(self.model.codebook, features, coded.indices.flatten())  # type: ignore[arg-type]
+        return self.average.update(self.model.codebook, features, coded.indices.flatten())
 
 
 def train_mask_codec(
