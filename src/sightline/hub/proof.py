@@ -73,6 +73,9 @@ def answers(contents: Contents) -> dict[str, Tensor]:
                 "text vectors": scores.text_embeddings,
                 "logits": scores.logits,
             }
+        if contents.system.role == "mask codec":
+            coded = network(seeded_masks(config.mask_size))
+            return {"masks": coded.masks, "tokens": coded.indices, "features": coded.features}
         if contents.system.role == "text encoder":
             ids = seeded_ids(config)
             encoded = network(ids, torch.ones_like(ids, dtype=torch.bool))
@@ -113,6 +116,13 @@ def seeded_pixels(contents: Contents) -> Any:
         sizes = ((64, 64),) * len(_PICTURES)
     pictures = [dice.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     return contents.processor.images(pictures)
+
+
+def seeded_masks(size: int) -> Tensor:
+    """float32[3, size, size]: seeded values around 0, which no codec was made for."""
+    import torch
+
+    return torch.randn(3, size, size, generator=torch.Generator().manual_seed(SEED))
 
 
 def seeded_ids(config: Any) -> Tensor:

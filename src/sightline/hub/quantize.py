@@ -58,8 +58,8 @@ def quantize_images(network: nn.Module, processor: Processor, system: System) ->
     from sightline.nn import lora
     from sightline.nn.quantised import quantise
 
-    if system.role == "text encoder":
-        raise ConfigError("8 bits are for image towers, and this model reads text alone")
+    if processor.image is None:
+        raise ConfigError(f"8 bits are for image towers, and a {system.role} has none")
     if lora.layers(network):
         lora.merge(network)
         lora.remove(network)

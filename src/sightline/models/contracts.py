@@ -14,8 +14,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sightline.core.interfaces import Classifier, DualEncoder, PatchBatch, System, TextEncoder
-from sightline.core.outputs import EncodedImage, EncodedText, PairScores
+from sightline.core.interfaces import (
+    Classifier,
+    DualEncoder,
+    MaskCodec,
+    PatchBatch,
+    System,
+    TextEncoder,
+)
+from sightline.core.outputs import CodedMasks, EncodedImage, EncodedText, PairScores
 from sightline.inputs.naflex import NaFlexSpec
 from sightline.nn.linear import Conv2d, Linear
 from sightline.nn.meta import without_memory
@@ -45,6 +52,10 @@ def answers_with_its_role(system: System) -> None:
         assert output.pooled.shape == (4, output.tokens.shape[-1]), output.pooled.shape
         assert output.tokens.isfinite().all(), "tokens are not finite"
         return
+    if system.role == "mask codec":
+        assert isinstance(output, CodedMasks), type(output)
+        _goes_through_its_tokens(system, output)
+        return
     assert isinstance(output, PairScores), type(output)
     for rows in (output.image_embeddings, output.text_embeddings):
         assert rows.dtype == torch.float32, rows.dtype
@@ -65,6 +76,8 @@ def learns_everywhere(system: System) -> None:
         (output.logits * torch.randn_like(output.logits)).sum().backward()
     elif isinstance(output, EncodedText):
         (output.tokens.square().sum() + output.pooled.sum()).backward()
+    elif isinstance(output, CodedMasks):
+        (output.masks.square().sum() + output.codewords.square().sum()).backward()
     else:
         loss = output.tokens.square().sum()
         pre_logits: Callable[[Tensor], Tensor] | None = getattr(network, "pre_logits", None)
@@ -224,10 +237,26 @@ def _losses(network: Classifier, pixels: Tensor) -> tuple[float, float]:
     return losses[0], losses[-1]
 
 
+def _goes_through_its_tokens(system: System, output: CodedMasks) -> None:
+    codec = cast(MaskCodec, _network(system))
+    masks = cast(Tensor, _pixels(system))
+    assert output.masks.shape == masks.shape, output.masks.shape
+    assert output.features.shape == output.codewords.shape, output.codewords.shape
+    indices = codec.encode(masks)
+    assert torch.equal(indices, output.indices), "forward and encode round differently"
+    assert int(indices.min()) >= 0 and int(indices.max()) < system.tiny.codewords, indices
+    gap = float((codec.decode(indices) - output.masks).detach().abs().max())
+    assert gap <= 1e-5 * max(1.0, float(output.masks.detach().abs().max())), (
+        f"decode differs by {gap:.2g}"
+    )
+
+
 def _pixels(system: System) -> Tensor | PatchBatch:
-    """Three random pictures; of unequal shapes where the system takes patches."""
+    """Three random pictures, or masks; of unequal shapes where the system takes patches."""
     spec = system.preprocessing(system.tiny)
     generator = torch.Generator().manual_seed(2)
+    if system.role == "mask codec":
+        return torch.randn(3, system.tiny.mask_size, system.tiny.mask_size, generator=generator)
     if not isinstance(spec, NaFlexSpec):
         return torch.randn(3, 3, spec.height, spec.width, generator=generator)
     grids = torch.tensor([[2, 3], [1, 5], [4, 2]])  # none is the grid of the positions
@@ -269,13 +298,17 @@ def _words(system: System) -> Any:
     return getattr(system.tiny, "text", system.tiny)
 
 
-def _forward(system: System, network: nn.Module) -> PairScores | EncodedImage | EncodedText:
-    inputs: tuple[Any, ...] = (_pixels(system),) if system.role == "image encoder" else ()
+def _forward(
+    system: System, network: nn.Module
+) -> PairScores | EncodedImage | EncodedText | CodedMasks:
+    inputs: tuple[Any, ...]
     if system.role == "dual encoder":
         inputs = (_pixels(system), _ids(system))
     elif system.role == "text encoder":
         inputs = _masked(system)
-    output: PairScores | EncodedImage | EncodedText = network(*inputs)
+    else:
+        inputs = (_pixels(system),)
+    output: PairScores | EncodedImage | EncodedText | CodedMasks = network(*inputs)
     return output
 
 
@@ -288,6 +321,8 @@ def _encoders(
     if system.role == "text encoder":
         pad_id = _words(system).pad_id
         return [(lambda ids: network(ids, ids != pad_id).pooled, _ids(system))]
+    if system.role == "mask codec":
+        return [(lambda masks: network(masks).masks, _pixels(system))]
     return [(lambda pixels: network(pixels).pooled, _pixels(system))]
 
 

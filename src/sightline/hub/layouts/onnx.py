@@ -51,6 +51,8 @@ def refusal(contents: Contents) -> str | None:
     """Why a graph cannot hold this model."""
     from sightline.inputs.preprocessing import ImageSpec
 
+    if contents.system.role == "mask codec":
+        return "a graph is written for a tower, and a mask codec has none"
     if contents.processor.image is None:
         return None
     spec = contents.processor.image.spec
