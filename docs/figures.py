@@ -548,25 +548,6 @@ def explain() -> Figure:
     return figure
 
 
-def coordinates() -> Figure:
-    """The same tokens, read as they were written and with the axes exchanged."""
-    park = scene(9)
-    size = park.pixels.shape[0], park.pixels.shape[1]
-    text = write_paligemma([Place(thing.name, thing.box) for thing in park.objects], size)
-    exchanged = replace(PALIGEMMA, order=("x1", "y1", "x2", "y2"))
-    figure, axes = panels(2, 3.6)
-    for place, convention, title in (
-        (axes[0], PALIGEMMA, "read as y1 x1 y2 x2"),
-        (axes[1], exchanged, "the same tokens as x1 y1 x2 y2"),
-    ):
-        read = parse_paligemma(text, size, convention)
-        found = [Detection(each.label, None, each.box) for each in read.places if each.box]
-        place.imshow(marked(park.pixels, found), interpolation="nearest")
-        place.set_title(title)
-        bare(place)
-    return figure
-
-
 def generation() -> Figure:
     """One distribution as it is drawn from, and a choice where greedy misses the likeliest text."""
     ranked = torch.tensor([[2.6, 2.1, 1.3, 1.1, 0.6, 0.2, 0.0, -0.4, -0.7, -1.0]])
@@ -675,6 +656,25 @@ def boxes_and_masks() -> Figure:
     axes[1].set_title("the same tokens in the original")
     for each in axes:
         bare(each)
+    return figure
+
+
+def coordinates() -> Figure:
+    """The same tokens, read as they were written and with the axes exchanged."""
+    park = scene(9)
+    size = park.pixels.shape[0], park.pixels.shape[1]
+    text = write_paligemma([Place(thing.name, thing.box) for thing in park.objects], size)
+    exchanged = replace(PALIGEMMA, order=("x1", "y1", "x2", "y2"))
+    figure, axes = panels(2, 3.6)
+    for place, convention, title in (
+        (axes[0], PALIGEMMA, "read as y1 x1 y2 x2"),
+        (axes[1], exchanged, "the same tokens as x1 y1 x2 y2"),
+    ):
+        read = parse_paligemma(text, size, convention)
+        found = [Detection(each.label, None, each.box) for each in read.places if each.box]
+        place.imshow(marked(park.pixels, found), interpolation="nearest")
+        place.set_title(title)
+        bare(place)
     return figure
 
 

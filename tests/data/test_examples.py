@@ -155,6 +155,17 @@ def test_a_loader_goes_on_exactly_where_it_was_left():
     assert taken + list(rest) == whole
 
 
+def test_a_loader_can_draw_anew_in_every_epoch():
+    many = [Record(str(i), PIXELS, question="?", answers=("1", "2", "3")) for i in range(20)]
+    examples = Examples(many, ["ask"], answers="drawn")
+    loader = Loader(range(20), written, 20, epochs=2, shuffle=False, transform=examples.drawn)
+    first, second = loader
+    assert [e[0] for e in first] == [e[0] for e in second]
+    assert first != second
+    assert list(Loader(range(20), written, 20, epochs=2, shuffle=False,
+                       transform=examples.drawn)) == [first, second]  # fmt: skip
+
+
 def test_another_task_answer_or_seed_is_another_data_set():
     prints = {
         Examples(RECORDS, tasks, **options).fingerprint

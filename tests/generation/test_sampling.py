@@ -102,6 +102,17 @@ class TestShortlist:
         assert (found.diff(dim=1) <= 0).all()
 
 
+def test_ids_without_a_score_are_passed_over():
+    """A prompt's ids where pictures stand may lie outside of what can be written."""
+    logits, outside = scores(1), torch.tensor([[3, 40, -200, 40, 3]])
+    lengths = torch.tensor([5])
+    found = penalise_repetition(logits, outside, lengths, 2.0)
+    assert (found != logits).nonzero().tolist() == [[0, 3]]
+    assert torch.equal(forbid_repeated_ngrams(logits, outside[:, :4], lengths - 1, 1)[0].isinf(),
+                       torch.arange(40) == 3)  # fmt: skip
+    assert torch.equal(forbid_repeated_ngrams(logits, outside, lengths, 2), logits)
+
+
 def test_only_what_is_allowed_is_kept():
     allowed = torch.zeros(5, 40, dtype=torch.bool)
     allowed[:, 3] = True

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor
 from transformers.models.fuyu.processing_fuyu import (
@@ -36,6 +36,7 @@ def boxes(draw: st.DrawFn, beyond: float = 0.0) -> tuple[Box, tuple[int, int]]:
 
 
 @by_name
+@settings(deadline=None)
 @given(boxes())
 def test_a_box_comes_back_within_half_a_step(
     convention: Convention, drawn: tuple[Box, tuple[int, int]]
@@ -49,6 +50,7 @@ def test_a_box_comes_back_within_half_a_step(
 
 
 @by_name
+@settings(deadline=None)
 @given(boxes(beyond=2.0))
 def test_nothing_ever_lies_outside_of_the_picture(
     convention: Convention, drawn: tuple[Box, tuple[int, int]]
@@ -63,6 +65,7 @@ def test_nothing_ever_lies_outside_of_the_picture(
 
 
 @pytest.mark.parametrize("convention", EXACT, ids=lambda c: c.name)
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 1023))
 def test_every_number_comes_back_as_itself(
     convention: Convention, size: tuple[int, int], number: int
@@ -72,6 +75,7 @@ def test_every_number_comes_back_as_itself(
     assert convention.encode(convention.decode(numbers, size), size) == numbers
 
 
+@settings(deadline=None)
 @given(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)))
 def test_paligemma_numbers_shares_as_big_vision_does(shares: tuple[float, ...]) -> None:
     """`pp/proj/paligemma/segmentation.py`: clip(round(box * 1023)), its box in y x y x."""
@@ -91,6 +95,7 @@ def test_the_whole_picture_stays_the_whole_picture() -> None:
         assert PALIGEMMA.decode(numbers, (5, width)) == (0, 0, width, 5)
 
 
+@settings(deadline=None)
 @given(boxes(beyond=0.5))
 def test_florence_numbers_are_those_of_its_processor(drawn: tuple[Box, tuple[int, int]]) -> None:
     box, (height, width) = drawn
@@ -117,6 +122,7 @@ def test_whole_pixels_do_not_come_back_as_the_same_numbers(side: int, changed: i
     assert found == changed
 
 
+@settings(deadline=None)
 @given(boxes())
 def test_fuyu_numbers_are_those_of_its_processor(drawn: tuple[Box, tuple[int, int]]) -> None:
     (x1, y1, x2, y2), (height, width) = drawn

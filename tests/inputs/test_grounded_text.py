@@ -283,6 +283,7 @@ def places(draw: st.DrawFn, masks: bool = False) -> Place:
     return Place(draw(LABELS), tuple(map(float, box)), tuple(codes))  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.lists(places(masks=True), max_size=6))
 def test_paligemma_reads_what_it_wrote(named: list[Place]) -> None:
     found = parse_paligemma(write_paligemma(named, SIZE), SIZE)
@@ -292,6 +293,7 @@ def test_paligemma_reads_what_it_wrote(named: list[Place]) -> None:
         assert read.box == pytest.approx(wrote.box, abs=0.32)  # half of 640 / 1023
 
 
+@settings(deadline=None)
 @given(st.lists(places(), max_size=6))
 def test_florence_reads_what_it_wrote(named: list[Place]) -> None:
     exact = replace(FLORENCE2, cut_to=0)
@@ -302,6 +304,7 @@ def test_florence_reads_what_it_wrote(named: list[Place]) -> None:
         assert read.box == pytest.approx(wrote.box, abs=0.3201)
 
 
+@settings(deadline=None)
 @given(st.lists(places(), max_size=6))
 def test_fuyu_reads_what_it_wrote(named: list[Place]) -> None:
     found = parse_fuyu(write_fuyu(named, SIZE), SIZE)
@@ -374,7 +377,7 @@ def test_a_thousand_hostile_outputs(parse: Parser) -> None:
 
 
 @every
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.text() | st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_at_all(parse: Parser, text: str) -> None:
     check(parse(text), text)

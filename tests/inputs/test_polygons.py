@@ -36,7 +36,7 @@ def inside_only(outline: list[float]) -> bool:
     return bool((corners != np.roll(corners, -1, axis=0)).any(axis=1).all())
 
 
-@settings(max_examples=400, derandomize=True)  # rounding of ties is the compiler's
+@settings(deadline=None, max_examples=400, derandomize=True)  # rounding of ties is the compiler's
 @given(POLYGON.filter(inside_only), st.integers(1, 45), st.integers(1, 45))
 @example([0.0, 0, 10, 0, 10, 10, 0, 10], 10, 10)
 @example([2.5, 2.5, 7.5, 2.5, 7.5, 7.5], 10, 10)

@@ -38,6 +38,7 @@ def blobs(seed: int, height: int = 300, width: int = 400) -> NDArray[np.bool_]:
     return mask ^ (dice.random((height, width)) < 0.002)
 
 
+@settings(deadline=None)
 @given(MASKS)
 @example(np.ones((1, 1), bool))
 @example(np.zeros((3, 2), bool))
@@ -62,6 +63,7 @@ def test_large_masks_agree_too(seed: int) -> None:
     assert run_lengths.bounding_box(rle) == (x, y, x + w, y + h)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30).filter(sum))
 def test_uncompressed_counts_mean_what_the_tools_take_them_for(counts: list[int]) -> None:
     """Runs of no pixels inside, which other programs write, included."""
@@ -148,7 +150,7 @@ def test_masks_of_different_sizes_do_not_merge() -> None:
         run_lengths.merge([])
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(st.text(max_size=40) | st.text(st.characters(min_codepoint=47, max_codepoint=113)))
 def test_any_text_is_a_mask_or_a_data_error(text: str) -> None:
     try:

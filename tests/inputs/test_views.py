@@ -43,7 +43,7 @@ def boxes(draw: st.DrawFn) -> Box:
     return float(x1), float(y1), float(x2), float(y2)
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(views(), boxes())
 def test_a_box_stays_around_the_pixels_that_it_was_around(view: View, box: Box) -> None:
     pixels, mask = drawn(box)
@@ -60,6 +60,7 @@ def test_a_box_stays_around_the_pixels_that_it_was_around(view: View, box: Box) 
     assert np.abs(np.subtract(found(view.mask(mask)), moved)).max() <= 1
 
 
+@settings(deadline=None)
 @given(views(), boxes())
 def test_what_was_found_goes_back_to_the_picture(view: View, box: Box) -> None:
     moved = view.box(box)

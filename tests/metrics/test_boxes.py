@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -29,6 +29,7 @@ def counted(box: Box) -> np.ndarray:
     return seen
 
 
+@settings(deadline=None)
 @given(BOXES, BOXES)
 def test_overlap_is_that_of_counted_pixels(first: Box, second: Box) -> None:
     """Turned over, empty, touching and inside each other included."""
@@ -94,6 +95,7 @@ def test_a_score_that_is_not_finite_comes_last() -> None:
         assert match([thing(0)], [thing(0, score=score), thing(1, score=-5.0)]) == [None, 0]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1)), max_size=5),
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1), st.integers(0, 3)), max_size=5),

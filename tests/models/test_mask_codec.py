@@ -237,7 +237,9 @@ def test_the_published_size_has_the_tensors_and_parameters_of_its_code():
     expected = published_shapes(VARIANTS["oid"])
     with without_memory():
         network = ENTRY.build(VARIANTS["oid"])
-    found = {n: tuple(t.shape) for n, t in keys(VARIANTS["oid"]).write(network.state_dict()).items()}
+    found = {
+        n: tuple(t.shape) for n, t in keys(VARIANTS["oid"]).write(network.state_dict()).items()
+    }
     assert found.pop("_vq_vae._embedding") == (128, 512)
     assert {n: s for n, s in found.items() if n.endswith("weight")} == {
         f"{name}.weight": shape for name, shape in expected.items()
@@ -251,7 +253,9 @@ def test_the_park_size_is_well_below_a_megabyte_and_a_half_in_half_precision():
     assert 2 * sum(p.numel() for p in network.parameters()) < 1_200_000
 
 
-def test_a_model_folder_keeps_the_tensors_and_their_running_averages_are_left_out(tmp_path, weights):
+def test_a_model_folder_keeps_the_tensors_and_their_running_averages_are_left_out(
+    tmp_path, weights
+):
     extra = {"_vq_vae._ema_cluster_size": np.ones(19, np.float32),
              "_vq_vae._ema_w": np.ones((19, 10), np.float32)}  # fmt: skip
     np.savez(tmp_path / "vae.npz", **weights, **extra)

@@ -19,9 +19,10 @@ from sightline.inputs.coordinates import PALIGEMMA
 from sightline.models import mask_codec
 from sightline.tasks.batching import Failed
 from sightline.tasks.detect import detect_each, find_each
-from sightline.tasks.segment import segment_each
+from sightline.tasks.model import load
+from sightline.tasks.segment import mask_codec_of, segment_each
 from tests.hub.tiny import randomise
-from tests.tasks.writers import SCALE, WORDS, scripted
+from tests.tasks.writers import SCALE, WORDS, scripted, writing_folder
 
 WIDE = np.zeros((30, 120, 3), np.uint8)
 TALL = np.zeros((200, 20, 3), np.uint8)
@@ -176,3 +177,14 @@ def test_without_a_codec_there_is_one_clear_error(tmp_path: Path, codec: Path) -
     with pytest.raises(CheckpointError, match="and 11 codewords; masks are written in 16 of 128"):
         segment_each(model, [WIDE], ["cat"], codec=tmp_path / "other")
     assert len(model.network.asked) == 1  # neither error cost any work
+
+
+def test_a_saved_model_keeps_its_codec_and_its_words(tmp_path: Path) -> None:
+    first = load(writing_folder(tmp_path / "a", domain="drawn parks", everything=["all"]))
+    first.save(tmp_path / "b")
+    second = load(tmp_path / "b")
+    assert second.domain == "drawn parks"
+    assert second.detect(WIDE) == first.detect(WIDE)  # asked for everything
+    second.save(tmp_path / "b")  # onto itself
+    third = load(tmp_path / "b")
+    assert mask_codec_of(third).mask_size == mask_codec_of(first).mask_size

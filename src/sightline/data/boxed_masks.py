@@ -1,8 +1,9 @@
-"""Masks with their boxes: of drawn parks, of pictures of masks, and of plain shapes."""
+"""Masks with their boxes: of drawn parks, regions, pictures of masks, and plain shapes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sightline.core.errors import ImageError
+from sightline.core.errors import DataError, ImageError
 from sightline.core.outputs import Box
 from sightline.data.park.scenes import scene
+from sightline.data.regions import Region
 from sightline.inputs.images import read_image
 
 PARK_SIZES = (48, 64, 80)
@@ -84,6 +86,30 @@ def mask_picture(image: Any) -> BoxedMask:
             "image_empty",
         )
     return BoxedMask(mask, extents(mask))
+
+
+def region_mask(region: Region) -> BoxedMask:
+    """What is inside the outline of a region, with its extents; of polygons only as much of the
+    picture as they reach.
+
+    Raises:
+        ImageError: an outline that cannot be drawn, or that covers no pixel.
+    """
+    outline = region.outline
+    try:
+        if isinstance(outline, Mapping):
+            height, width = outline["size"]
+        else:
+            numbers = [np.asarray(polygon, np.float64) for polygon in outline or ()]
+            width, height = (
+                math.ceil(max(1.0, *(n[axis::2].max() for n in numbers))) for axis in (0, 1)
+            )
+        mask = region.mask(height, width)
+    except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ImageError(f"region {region.label!r}: {error}", "image_undecodable") from None
+    if not mask.any():
+        raise ImageError(f"region {region.label!r} covers no pixel", "image_empty")
+    return BoxedMask(mask, extents(mask), region.label)
 
 
 def extents(mask: NDArray[np.bool_]) -> Box:

@@ -261,7 +261,7 @@ class _Tables:
             self.close()
         self._count += 1
         record = item.record
-        extra = {**said_fields(record, []), **record.extra}
+        extra = {**record.extra, **said_fields(record, [])}
         picture = {"bytes": item.data, "path": f"{item.number:09d}.{item.suffix}"}
         self._rows.append(
             {

@@ -5,7 +5,7 @@
 A task says which examples a record gives: one for each of its captions, one for its question, one
 for everything that is marked in it. Whatever is drawn depends on (seed, index) alone, so that a run
 that is taken up again sees what it would have seen. The prompts are PaliGemma's (Beyer et al. 2024,
-arXiv:2407.07726, section 3.2).
+arXiv:2407.07726).
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def write_boxes(regions: Sequence[Region], size: tuple[int, int]) -> str:
 class Examples(Sequence[Example]):
     """The examples that records give, made when they are asked for.
 
-    Regions of crowds are left out: there is no one place that they name.
+    Regions of crowds are left out: there is no one place that they name. The same index gives the
+    same example in every epoch; for others take `range(len(examples))` as the data of a loader and
+    `examples.drawn` as its transform.
 
     Args:
         records: of any source.

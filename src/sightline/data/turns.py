@@ -110,7 +110,7 @@ def to_json(turns: Sequence[Turn], pictures: Sequence[Picture]) -> list[dict[str
     for turn in turns:
         fields: dict[str, Any] = {"role": turn.role, "text": turn.text}
         if turn.pictures:
-            fields["pictures"] = [_number(picture, pictures) for picture in turn.pictures]
+            fields["pictures"] = [number_of(picture, pictures) for picture in turn.pictures]
         if turn.places:
             fields["places"] = list(turn.places)
         found.append(fields)
@@ -144,8 +144,12 @@ def from_json(value: Any, pictures: Sequence[Picture], where: str) -> tuple[Turn
     return tuple(turns)
 
 
-def _number(picture: Picture, pictures: Sequence[Picture]) -> int:
-    """Which of the pictures it is: the same object, or the same path."""
+def number_of(picture: Picture, pictures: Sequence[Picture]) -> int:
+    """Which of the pictures it is: the same object, or the same path.
+
+    Raises:
+        DataError: none of them.
+    """
     for number, known in enumerate(pictures):
         if known is picture or (isinstance(known, Path) and known == picture):
             return number

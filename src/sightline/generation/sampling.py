@@ -30,10 +30,10 @@ def penalise_repetition(
     scores.
     """
     own = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [B T]
-    ids = torch.where(own, ids, ids[:, :1])  # behind its end a row repeats its first token
-    scores = logits.gather(1, ids)
+    wider, places = _with_bin(logits, ids, own)
+    scores = wider.gather(1, places)
     lowered = torch.where(scores < 0, scores * penalty, scores / penalty)
-    return logits.scatter(1, ids, torch.where(lengths[:, None] > 0, lowered, scores))
+    return wider.scatter_(1, places, lowered)[:, :-1]
 
 
 def forbid_repeated_ngrams(
@@ -47,8 +47,20 @@ def forbid_repeated_ngrams(
     tail = lengths[:, None] + torch.arange(1 - size, 0, device=ids.device)  # [B size-1]
     last = ids.gather(1, tail.clamp(min=0))  # of a row that is too short, no window is inside
     same = (windows[..., :-1] == last[:, None]).all(dim=-1)  # [B W]
-    limit = torch.where(same & (ends <= lengths[:, None]), -math.inf, math.inf)  # [B W]
-    return logits.scatter_reduce(1, windows[..., -1], limit.to(logits.dtype), "amin")
+    wider, places = _with_bin(logits, windows[..., -1], same & (ends <= lengths[:, None]))
+    return wider.scatter_(1, places, -math.inf)[:, :-1]
+
+
+def _with_bin(
+    logits: Float[Tensor, "B V"], ids: Int[Tensor, "B T"], meant: Bool[Tensor, "B T"]
+) -> tuple[Float[Tensor, "B U"], Int[Tensor, "B T"]]:
+    """A copy with one column more, and the ids, those that are not meant pointing at it.
+
+    So do ids without a score, as a prompt may hold where its pictures stand.
+    """
+    size = logits.shape[1]
+    meant = meant & (ids >= 0) & (ids < size)
+    return torch.nn.functional.pad(logits, (0, 1)), torch.where(meant, ids, size)
 
 
 def keep_allowed(
@@ -122,6 +134,6 @@ def row_draws(seed: int, rows: int, count: int) -> Float[Tensor, "B N"]:
     Every row has a generator of its own that starts from the same seed: what a row draws depends
     neither on its neighbours nor on its place among them.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     own = torch.rand(count, generator=generator, dtype=torch.float64)
     return own.expand(rows, count)

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from sightline.core.errors import ConfigError
 from sightline.core.interfaces import Prompt, TextGenerator
-from sightline.generation.answers import Answer, Generated, Piece, new_answers
+from sightline.generation.answers import Answer, Generated, Piece
 from sightline.generation.beams import beam_search
-from sightline.generation.constraints import Constraints, row_constraints
+from sightline.generation.constraints import Constraints
 from sightline.generation.options import GenerationOptions
 from sightline.generation.pieces import Decode
-from sightline.generation.prompt_rows import check_prompt
-from sightline.generation.rules import Rules
+from sightline.generation.rules import Rules, begin
 from sightline.generation.sampling import draw, row_draws, shortlist
 
 
@@ -49,9 +48,7 @@ def generate(
     if options.beams > 1:
         found = beam_search(network, prompt, options, end_ids, decode, constraint)
         return [beams[0].answer for beams in found]
-    lengths = check_prompt(prompt)
-    answers = new_answers(len(prompt.ids), options, end_ids, decode)
-    rules = Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))
+    answers, rules = begin(prompt, options, end_ids, decode, constraint)
     for _ in _write(network, prompt, answers, rules):
         pass
     return [answer.generated() for answer in answers]
@@ -78,9 +75,7 @@ def stream(
             f"beams is {options.beams}: a search knows its answer only at the end and cannot be "
             "streamed; set beams to 1, or do not stream"
         )
-    lengths = check_prompt(prompt)
-    answers = new_answers(len(prompt.ids), options, end_ids, decode)
-    rules = Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))
+    answers, rules = begin(prompt, options, end_ids, decode, constraint)
     return _write(network, prompt, answers, rules)
 
 
@@ -96,10 +91,8 @@ def _write(
     draws = row_draws(options.seed, len(active), options.max_new_tokens).to(logits.device)
     for step in range(options.max_new_tokens):
         scores = logits.float()  # [R V]
-        written = [answer.ids for answer in active]
-        ids, logprobs, possible = next_tokens(
-            scores, rules(scores, written), options, draws[:, step]
-        )
+        ruled = rules(scores, [answer.ids for answer in active])
+        ids, logprobs, possible = next_tokens(scores, ruled, options, draws[:, step])
         going = []
         for place, (token, logprob, real) in enumerate(
             zip(ids.tolist(), logprobs.tolist(), possible.tolist(), strict=True)

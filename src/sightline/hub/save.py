@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ _MODEL_FILE = re.compile(
     r"|tokenizer|tokenizer_config|vocab"
     r"|special_tokens_map|added_tokens|generation_config|chat_template|recipe)\.json"
     r"|[\w.-]+\.safetensors(\.index\.json)?|(image|text)\.onnx(\.data)?"
-    r"|merges\.txt|vocab\.txt|(spiece|tokenizer)\.model"
+    r"|mask_codec|merges\.txt|vocab\.txt|(spiece|tokenizer)\.model"
     r"|README\.md|LICENSE.*|\.git.*"
 )
 
@@ -49,6 +50,7 @@ def save_checkpoint(
     folder: str | os.PathLike[str],
     dtype: str | torch.dtype | None = None,
     metadata: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write config.json, weights and the processor's files; the folder is whole or untouched.
 
@@ -61,6 +63,7 @@ def save_checkpoint(
         folder: replaced if it is a model folder already.
         dtype: number type of the stored floating-point tensors; None keeps each as it is.
         metadata: written as `card.json`.
+        beside: folders that belong to the model, copied into its own under these names.
 
     Returns:
         The folder.
@@ -94,6 +97,8 @@ def save_checkpoint(
         if metadata is not None:
             card = {"format": CARD_FORMAT, "version": CARD_VERSION, **metadata}
             write_json(temporary / "card.json", card)
+        for name, source in (beside or {}).items():
+            shutil.copytree(source, temporary / name)
     return target
 
 

@@ -34,7 +34,7 @@ def encode(mask: NDArray[Any]) -> dict[str, Any]:
     Raises:
         DataError: no mask of whole pixels.
     """
-    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "bui":
+    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in ("b", "u", "i"):
         raise DataError(
             f"a mask is bool[H, W] with at least one pixel, {mask.dtype}{list(mask.shape)} arrived"
         )

@@ -17,6 +17,7 @@ from PIL import Image
 from sightline.core.errors import ConfigError, InputError
 from sightline.core.outputs import Box, Detection, Segment
 from sightline.inputs import run_lengths
+from sightline.inputs.coordinates import clipped
 from sightline.inputs.transforms import resize
 
 Located = TypeVar("Located", Detection, Segment)
@@ -76,7 +77,8 @@ class View:
         if self.mirrored:
             left, right = x1 + x2 - right, x1 + x2 - left
         down, across = self.size[0] / (y2 - y1), self.size[1] / (x2 - x1)
-        return (left - x1) * across, (top - y1) * down, (right - x1) * across, (bottom - y1) * down
+        box = (left - x1) * across, (top - y1) * down, (right - x1) * across, (bottom - y1) * down
+        return clipped(box, self.size)  # rounding may reach beyond by the last digit
 
     def original(self, box: Box) -> Box:
         """A box of the view in pixels of the picture: what a network found there."""

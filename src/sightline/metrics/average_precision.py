@@ -88,11 +88,12 @@ def average_precision(
     coco = require("faster_coco_eval", "eval", "average precision")
     numbers = {name: number for number, name in enumerate(images, start=1)}
     labels = {name: k for k, name in enumerate(sorted({t.label for t in truth}), start=1)}
-    for thing in (*truth, *found):
+    things: list[TrueThing | FoundThing] = [*truth, *found]
+    for thing in things:
         _check(thing, numbers, by)
     annotations = [
-        _annotation(thing, place, numbers, labels, coco.mask)
-        for place, thing in enumerate(truth, start=1)  # the id 0 would mean "unmatched"
+        _annotation(each, place, numbers, labels, coco.mask)
+        for place, each in enumerate(truth, start=1)  # the id 0 would mean "unmatched"
     ]
     # A label that there is nothing of is not among COCO's categories, and counts for nothing there.
     known = [_result(f, numbers, labels, by, coco.mask) for f in found if f.label in labels]

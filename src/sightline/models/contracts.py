@@ -246,7 +246,9 @@ def _goes_through_its_tokens(system: System, output: CodedMasks) -> None:
     assert torch.equal(indices, output.indices), "forward and encode round differently"
     assert int(indices.min()) >= 0 and int(indices.max()) < system.tiny.codewords, indices
     gap = float((codec.decode(indices) - output.masks).detach().abs().max())
-    assert gap <= 1e-5 * max(1.0, float(output.masks.detach().abs().max())), f"decode differs by {gap:.2g}"
+    assert gap <= 1e-5 * max(1.0, float(output.masks.detach().abs().max())), (
+        f"decode differs by {gap:.2g}"
+    )
 
 
 def _pixels(system: System) -> Tensor | PatchBatch:

@@ -11,8 +11,8 @@ evaluators/proj/paligemma/transfers/segmentation.py. `sightline.load("vae-oid.np
 
 What is inside a box is squeezed to 64 x 64 values of -1 outside to 1 inside. Four convolutions,
 each of which halves the side, two residual blocks and a 1x1 convolution leave a vector for each of
-4 x 4 places, and the nearest codeword's index is the place's token, row by row. The decoder goes the
-same way back; above 0 is inside. Neither side has a norm, and the residual blocks no activation
+4 x 4 places, and the nearest codeword's index is the place's token, row by row. The decoder goes
+the same way back; above 0 is inside. Neither side has a norm, and the residual blocks no activation
 behind the sum.
 
 Differs from the paper: nothing in the network. Its convolutions keep float32 whatever type a model

@@ -32,7 +32,7 @@ class PackedJoint(Packed):
         super().__init__()
         self.rows = {name: layer.out_features for name, layer in layers.items()}
         self.in_features = next(iter(layers.values())).in_features
-        self.weight = reordered(torch.cat([layer.weight for layer in layers.values()]))
+        self.weight = reordered(torch.cat(tuple(layer.weight for layer in layers.values())))
         biases = [layer.bias for layer in layers.values() if layer.bias is not None]
         self.register_buffer("bias", torch.cat(biases).detach() if biases else None, False)
 
@@ -110,9 +110,8 @@ class PackedAttention(PackedJoint):
                 cap=self.cap,
                 dropout=self.dropout,
             )
-        for name, layer in self.plain_layers().items():
+        for name, layer in {**self.plain_layers(), "out": self.out}.items():
             setattr(attention, name, layer)
-        attention.out = self.out
         return attention
 
 
@@ -132,9 +131,8 @@ class PackedGatedMLP(PackedJoint):
         with torch.device("meta"):
             mlp = GatedMLP(self.in_features, self.rows["gate"], "relu")
         mlp.activation = self.activation
-        for name, layer in self.plain_layers().items():
+        for name, layer in {**self.plain_layers(), "down": self.down}.items():
             setattr(mlp, name, layer)
-        mlp.down = self.down
         return mlp
 
 

@@ -29,7 +29,7 @@ class Writer(nn.Module):
         self.decoder = decoder
         self.prefix_lm = prefix_lm
 
-    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "N D"]]:
+    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "_ D"]]:
         """What the decoder reads of each row, unequally long.
 
         Raises:
@@ -41,7 +41,7 @@ class Writer(nn.Module):
 
     def token_vectors(
         self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]
-    ) -> list[Float[Tensor, "N D"]]:
+    ) -> list[Float[Tensor, "_ D"]]:
         """The vectors of each row's own tokens."""
         vectors = self.decoder.look_up(ids[mask])  # [S D]
         return list(vectors.split(mask.sum(dim=1).tolist()))
@@ -66,7 +66,7 @@ class Writer(nn.Module):
 
     def hidden_behind(
         self,
-        prompts: Sequence[Float[Tensor, "N D"]],
+        prompts: Sequence[Float[Tensor, "_ D"]],
         suffix: TextBatch,
         rows: Sequence[int] | None = None,
         slots: int | None = None,

@@ -102,8 +102,8 @@ def speech_scores(
 
     "count", "colour", "exists", "relation": exact answers. "detect": F1 at an overlap of 0.5, with
     colour and kind for labels; "detect kind" the same for kinds alone. "mask": mean overlap of the
-    masks of objects that were found. "caption": exactly the right objects and colours, on scenes of up to
-    four.
+    masks of objects that were found. "caption": exactly the right objects and colours, on scenes of
+    up to four.
 
     Args:
         count: scenes.

@@ -8,12 +8,11 @@ type.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sightline.core.errors import InputError, unknown_name
+from sightline.core.errors import ImageError, InputError, unknown_name
+from sightline.inputs.encoded import from_data_address, is_data_address
 from sightline.tasks.writing import (
     framed,
     one_line,
@@ -129,19 +128,11 @@ def _picture(part: Mapping[str, Any], place: int) -> Any:
         source = part.get(name)
         if isinstance(source, Mapping):  # {"image_url": {"url": ...}}
             source = source.get("url")
-        if isinstance(source, str) and source.startswith("data:"):
-            return _decoded(source, place)
+        if is_data_address(source):
+            try:
+                return from_data_address(source)
+            except ImageError as error:
+                raise InputError(f"message {place}: {error}") from None
         if source is not None:
             return source
     raise InputError(f"message {place}: an image without {', '.join(_SOURCES)}")
-
-
-def _decoded(address: str, place: int) -> bytes:
-    """The bytes of a picture inside its address (RFC 2397)."""
-    head, _, data = address.partition(",")
-    try:
-        if not head.endswith(";base64"):
-            raise ValueError("not in base64")
-        return base64.b64decode(data, validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise InputError(f"message {place}: {head[:40]} holds no picture: {error}") from None

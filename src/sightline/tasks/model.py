@@ -246,10 +246,21 @@ class Model:
         return self._answers(image, (r if isinstance(r, Failed) else r.heat for r in rows))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the model in the layout that transformers loads; an adapter is merged into it."""
+        """Write the model in the layout that transformers loads; an adapter is merged into it.
+
+        Its mask codec goes along, and of its card what it knows and how it is asked for everything.
+        """
+        from sightline.hub.bundled import read_card
         from sightline.hub.save import save_checkpoint
 
-        save_checkpoint(self.network, self.processor, self.config, self.system, folder)
+        card = read_card(self.folder)
+        lasting = {name: card[name] for name in ("domain", detecting.EVERYTHING) if name in card}
+        codec = self.folder / segmenting.FOLDER
+        save_checkpoint(
+            self.network, self.processor, self.config, self.system, folder,
+            metadata=lasting or None,
+            beside={segmenting.FOLDER: codec} if codec.is_dir() else None,
+        )  # fmt: skip
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapter that the network carries, without its base, in PEFT's layout.

@@ -145,7 +145,7 @@ DAMAGED = [
      "content of type 'input_audio' is not read; text and pictures are"),
     ("messages", [{"messages": [{"role": "user", "content": [{"type": "image"}]}]}],
      "more marks of pictures than pictures: 0 named"),
-    ("messages", [{"messages": [USER], "images": ["data:text/html;base64,aGk="]}], "is no picture"),
+    ("messages", [{"messages": [USER], "images": ["data:text/html;base64,aGk="]}], "no picture in"),
     ("messages", [{"messages": [USER], "images": ["data:image/png;base64,a*"]}], "base64 is dam"),
     ("prefix-suffix", [{"image": "a.png", "prefix": "x"}], "'suffix' must be text, got None"),
     ("prefix-suffix", [{"image": "", "prefix": "x", "suffix": ""}], "'image' must be text"),

@@ -215,6 +215,17 @@ def test_inspect_counts_what_is_asked_marked_and_said(tmp_path):
     assert report["turns"] == sum(2 + 2 * len(s.questions) for s in SCENES[:2])
 
 
+def test_inspect_opens_each_picture_once(tmp_path):
+    convert(Dataset([r for s in SCENES[:2] for r in asked_records(s)]), tmp_path / "a", "vqa")
+    found = inspect_dataset(tmp_path / "a")
+    assert (found.checked, found.duplicates) == (2, ())
+    assert found.examples[0].said.endswith(SCENES[0].questions[0].answer)
+    convert(Dataset([SEVERAL]), tmp_path / "b", "messages")
+    second = sorted((tmp_path / "b/images").iterdir())[1]
+    second.write_bytes(b"broken")
+    assert list(inspect_dataset(tmp_path / "b").report.broken) == ["d"], "also the second"
+
+
 def test_split_keeps_questions_and_regions(tmp_path):
     run("park", "--out", tmp_path / "in", "--count", 6, "--to", "vqa")
     out = tmp_path / "parts.jsonl"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sightline.core.errors import DataError
 from sightline.data.columns import Reading, choose_root, resolve
 from sightline.data.lines import MAX_LINE_BYTES, place
-from sightline.data.published.encoded import EncodedRange
 from sightline.data.records import Record, split_name
+from sightline.data.shards.encoded import EncodedRange
 from sightline.data.shards.ranges import Shard, StoredRange
 from sightline.inputs.folders import shown_name
 
@@ -55,7 +55,7 @@ def read_choice_table(path: Path, roots: Sequence[Path], split: str | None = Non
     shard = Shard.of(path)
     pictures: dict[str, tuple[Picture, ...]] = {}
     root: Path | None = None
-    records = []
+    records: list[Record] = []
     for line, cells in rows:
         where = place(path, line)
         if len(cells) != len(names):

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sightline.core.errors import DataError
+from sightline.core.errors import DataError, ImageError
 from sightline.data.columns import Reading, choose_root, resolve
 from sightline.data.entries import object_of, text_of
 from sightline.data.lines import parse_json, place, read_document, text_lines
-from sightline.data.published.encoded import from_data_address, is_data_address
 from sightline.data.records import Record, split_name
 from sightline.data.turns import Turn, role_of, turn_of
+from sightline.inputs.encoded import from_data_address, is_data_address
 
 if TYPE_CHECKING:
     from sightline.data.records import Picture
@@ -252,7 +252,10 @@ def _shown(value: Any, where: str) -> Shown:
         value = next((value[name] for name in ("url", "path") if name in value), None)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: a picture is named by its path, got {type(value).__name__}")
-    return Shown(from_data_address(value, where) if is_data_address(value) else value.strip())
+    try:
+        return Shown(from_data_address(value) if is_data_address(value) else value.strip())
+    except ImageError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _rest(entry: Mapping[str, Any], roles: Sequence[str]) -> dict[str, Any]:

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.data.examples import most_frequent
 from sightline.data.items import Encoded, Item
 from sightline.data.published.instances import RECORD_ID
 from sightline.data.records import Record
 from sightline.data.regions import Region
-from sightline.data.turns import SUPERVISED, Turn
+from sightline.data.turns import SUPERVISED, Turn, number_of
 from sightline.inputs.picture_size import picture_size
+
+if TYPE_CHECKING:
+    from sightline.data.records import Picture
 
 PUBLISHED_LAYOUTS = ("vqa", "instances", "messages", "prefix-suffix")
 IMAGES = "images"
@@ -145,10 +148,12 @@ def write_messages(folder: Path, items: Iterator[Item]) -> None:
 
     def line(item: Item, pictures: _Pictures) -> dict[str, Any]:
         names = [f"{IMAGES}/{pictures.name_of(picture)}" for picture in item.pictures]
-        shown = list(zip(item.record.pictures, names, strict=True))
         return {
             "messages": [
-                {"role": turn.role, "content": [_part(part, shown) for part in turn.parts]}
+                {
+                    "role": turn.role,
+                    "content": [_part(part, item.record, names) for part in turn.parts],
+                }
                 for turn in _spoken(item.record)
             ]
         }
@@ -166,15 +171,11 @@ def _spoken(record: Record) -> tuple[Turn, ...]:
     )
 
 
-def _part(part: Any, shown: list[tuple[Any, str]]) -> dict[str, Any]:
+def _part(part: str | Picture, record: Record, names: Sequence[str]) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    name = next(name for picture, name in shown if picture is part or _same_path(picture, part))
+    name = names[number_of(part, record.pictures)]
     return {"type": "image_url", "image_url": {"url": name}}
-
-
-def _same_path(first: Any, second: Any) -> bool:
-    return isinstance(first, Path) and first == second
 
 
 def write_prefix_suffix(folder: Path, items: Iterator[Item]) -> None:
@@ -196,8 +197,8 @@ def _write_lines(
     for item in items:
         record, said = item.record, line(item, pictures)
         rest = {name: value for name, value in record.extra.items() if name not in said}
-        split = {"split": record.split} if record.split else {}
-        fields = {"id": record.id, **said, **split, **rest}
+        part = {"split": record.split} if record.split else {}
+        fields = {"id": record.id, **said, **part, **rest}
         lines.setdefault(record.split, []).append(_json(fields))
     for split, written in lines.items():
         name = f"{_file_word(split) if split else 'records'}.jsonl"

@@ -64,7 +64,9 @@ def config_of(published: Mapping[str, Tensor]) -> MaskCodecConfig:
 
     sizes = {name: tuple(tensor.shape) for name, tensor in published.items()}
     halvings = sum(
-        len(shape) == 4 and shape[-1] == 4 for name, shape in sizes.items() if _LAYER.fullmatch(name)
+        len(shape) == 4 and shape[-1] == 4
+        for name, shape in sizes.items()
+        if _LAYER.fullmatch(name)
     )
     for name, axes in ((AIT_CODEBOOK, 2), ("decoder.0.weight", 4)):
         if len(sizes.get(name, ())) != axes:
