@@ -230,7 +230,7 @@ def test_a_trusted_prompt_is_what_the_reference_would_be_given() -> None:
                 [{"role": "user", "content": [{"type": "image", "image": "data:x,y"}]}]
             ),
             InputError,
-            "message 1: data:x holds no picture: not in base64",
+            "message 1: 'data:x' holds no picture in base64",
         ),
         (
             lambda m: m.chat([{"role": "user", "content": "a"}], stream=True, beams=2),

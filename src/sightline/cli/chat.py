@@ -41,7 +41,7 @@ def chat(call: Call, files: tuple[str, ...], say: str | None, options: dict[str,
     model = load_model(call, "chat")
     messages: list[dict[str, Any]] = []
     for text in _turns() if say is None else [say]:
-        parts = [{"type": "text", "text": text}]
+        parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if not messages:
             parts = [*({"type": "image", "image": source} for source in sources), *parts]
         messages.append({"role": "user", "content": parts})

@@ -128,7 +128,7 @@ def _picture(part: Mapping[str, Any], place: int) -> Any:
         source = part.get(name)
         if isinstance(source, Mapping):  # {"image_url": {"url": ...}}
             source = source.get("url")
-        if is_data_address(source):
+        if isinstance(source, str) and is_data_address(source):
             try:
                 return from_data_address(source)
             except ImageError as error:

@@ -107,12 +107,16 @@ def encode_each(
     """
     check_batching(batch_size, on_error)
     options = decode_options(model)  # a mistake here is none of a picture
-    rows = prepared(
+    rows: Iterator[Pixels | Failed] = prepared(
         sources,
         lambda source, place: model.processor.images([read_named(source, place, options)]),
         ahead=2 * batch_size,
     )
-    return in_batches(rows, lambda pixels: encode(joined(pixels)), batch_size, on_error)
+
+    def run(pictures: list[Pixels]) -> Tensor:
+        return encode(joined(pictures))
+
+    return in_batches(rows, run, batch_size, on_error)
 
 
 def embed_texts(model: Model, texts: Any) -> Tensor:
