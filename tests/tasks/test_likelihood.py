@@ -80,6 +80,15 @@ def test_a_text_is_not_likelier_for_beginning_another() -> None:
     assert first.label == "red ball" and first.score > 0.99
 
 
+def test_given_answers_stay_text() -> None:
+    # It writes the token of a place; an answer that spells the token is letters, and unlikely.
+    model = scripted("<loc0001>")
+    assert model.ask(PICTURES[0], "where?", choices=["<loc0001>", "x"]) == "x"
+    assert model.classify(PICTURES[0], ["<loc0001>", "x"])[0].label == "x"
+    place, letter = model.logprob(PICTURES[0], "answer en where?", ["<loc0001>", "x"]).tolist()
+    assert place > letter  # where the caller wrote it, it is the token
+
+
 def test_match_is_yes_against_no() -> None:
     def answer(words: str, pictures: Any) -> str:
         return "yes" if '"a red ball"' in words else "no"

@@ -116,7 +116,8 @@ def encode_each(
     def run(pictures: list[Pixels]) -> Tensor:
         return encode(joined(pictures))
 
-    return in_batches(rows, run, batch_size, on_error)
+    # mypy joins both kinds of pixels to object
+    return in_batches(rows, run, batch_size, on_error)  # type: ignore[arg-type]
 
 
 def embed_texts(model: Model, texts: Any) -> Tensor:
