@@ -12,8 +12,8 @@ A picture is followed by as many turns as fit into a row (`data.park.lessons`): 
 prefix, which picture and prompt see in both directions, further ones follow causally, and only
 answers are learned from. A row then teaches half a dozen answers for the price of one picture.
 
-Every patch is asked what covers it, which the park knows exactly: kind and colour by the vectors of
-their words, and the box. What asks is thrown away afterwards (`Taught`).
+Every patch is asked what covers it, which the park knows exactly: kind and colour by the vectors
+of their words, and the box. What asks is thrown away afterwards (`Taught`).
 """
 
 from __future__ import annotations
@@ -560,7 +560,9 @@ def spoken(
     return loss, tokens, right, (patches, seen)
 
 
-def patch_losses(network: Any, patches: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
+def patch_losses(
+    network: Any, patches: Tensor, seen: Tensor, truth: Tensor
+) -> tuple[Tensor, dict[str, float]]:
     """What the heads learn from, and how well they know it."""
     kinds, colours = truth[..., 0].long(), truth[..., 1].long()
     kind_logits, colour_logits = network.name_patches(patches, seen)
