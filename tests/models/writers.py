@@ -90,12 +90,18 @@ def prompts(name: str, pictures: tuple[int, ...] = (1, 2, 0, 1)) -> tuple[Prompt
     return Prompt(*words((6, 2, 9, 1)), seen), TextBatch(*words((4, 7, 1, 3)))
 
 
-def their_inputs(prompt: Prompt, suffix: TextBatch) -> tuple[dict[str, Tensor], list[list[int]]]:
-    """What the reference takes, padded on the right, and where it predicts each written token."""
+def their_inputs(
+    prompt: Prompt, suffix: TextBatch, picture: int = IMAGE
+) -> tuple[dict[str, Tensor], list[list[int]]]:
+    """What the reference takes, padded on the right, and where it predicts each written token.
+
+    Args:
+        picture: the token that stands for a picture.
+    """
     rows, kinds, places = [], [], []
     for row in range(len(prompt.ids)):
         count = 9 * len(prompt.pictures[row]) if prompt.pictures else 0
-        front = [IMAGE] * count + prompt.ids[row, prompt.mask[row]].tolist()
+        front = [picture] * count + prompt.ids[row, prompt.mask[row]].tolist()
         written = suffix.ids[row, suffix.mask[row]].tolist()
         rows.append(front + written)
         kinds.append([0] * len(front) + [1] * len(written))
@@ -116,7 +122,8 @@ def their_outputs(
     network: nn.Module, prompt: Prompt, suffix: TextBatch, **options: Any
 ) -> dict[str, Tensor]:
     """Logits of the written tokens [W V] and, row by row, every layer's states."""
-    inputs, places = their_inputs(prompt, suffix)
+    token = getattr(network.config, "image_token_id", IMAGE)
+    inputs, places = their_inputs(prompt, suffix, token)
     inputs = {k: v.to(network.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
     out = network(**inputs, output_hidden_states=True, use_cache=False, **options)
     found = {"logits": torch.cat([out.logits[r, own] for r, own in enumerate(places)])}

@@ -166,6 +166,10 @@ class DualEncoder(Protocol):
     def __call__(self, pixels: Tensor, ids: Tensor, mask: Tensor | None = None) -> PairScores: ...
 
 
+WRITING_ROLES = ("language model", "vision-language model")
+"""Roles whose networks are `TextGenerator`s."""
+
+
 @dataclass(frozen=True)
 class System:
     """One published system, as its file in `models` declares it; loaders need nothing else.

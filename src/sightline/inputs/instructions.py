@@ -34,6 +34,8 @@ class Instructions:
     """Closes a prompt; encoded on its own, so that it is a token of its own."""
     places: str = "paligemma"
     """Whose tokens write boxes and masks (`inputs.coordinates`)."""
+    picture_tokens: int = 0
+    """How many tokens other programs put into a prompt for one picture."""
 
     def caption_prompt(self, detail: str) -> str:
         """The prompt of a caption.

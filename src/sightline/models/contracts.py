@@ -14,7 +14,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sightline.core.interfaces import Classifier, DualEncoder, System, TextEncoder
+from sightline.core.interfaces import (
+    WRITING_ROLES,
+    Classifier,
+    DualEncoder,
+    System,
+    TextEncoder,
+)
 from sightline.core.outputs import EncodedImage, EncodedText, NextTokens, PairScores
 from sightline.models.tiny_inputs import (
     Batch,
@@ -26,7 +32,7 @@ from sightline.models.tiny_inputs import (
     words_of,
     written_of,
 )
-from sightline.models.writer_contracts import WRITER_CONTRACTS, WRITERS
+from sightline.models.writer_contracts import WRITER_CONTRACTS
 from sightline.nn.linear import Conv2d, Linear
 from sightline.nn.meta import without_memory
 from sightline.nn.packed import pack
@@ -44,7 +50,7 @@ def builds_on_meta(system: System) -> None:
 def answers_with_its_role(system: System) -> None:
     """`forward` returns the role's NamedTuple; embeddings are finite, float32 and unit length."""
     output = _forward(system, tiny_network(system))
-    if system.role in WRITERS:
+    if system.role in WRITING_ROLES:
         assert isinstance(output, NextTokens), type(output)
         expected = (*written_of(system).suffix.ids.shape, words_of(system).vocab_size)
         assert output.logits.shape == expected, output.logits.shape
@@ -133,7 +139,7 @@ def bfloat16_is_near(system: System) -> None:
     sides are the same network. Logits may move by 2^-5: nothing normalises them, and rounding the
     weights alone moved the tiny Gemma 2, whose cap holds its largest logits down, by 2.9 %.
     """
-    bound = 2**-5 if system.role in WRITERS else 2**-6
+    bound = 2**-5 if system.role in WRITING_ROLES else 2**-6
     network = tiny_network(system)
     full = [encode(batch) for encode, batch in _encoders(system, network)]
     lower(network, torch.bfloat16)
@@ -239,7 +245,7 @@ Output = PairScores | EncodedImage | EncodedText | NextTokens
 
 def _forward(system: System, network: nn.Module) -> Output:
     inputs: tuple[Any, ...] = (pixels_of(system),) if system.role == "image encoder" else ()
-    if system.role in WRITERS:
+    if system.role in WRITING_ROLES:
         inputs = written_of(system)
     elif system.role == "dual encoder":
         inputs = (pixels_of(system), ids_of(system))
@@ -251,7 +257,7 @@ def _forward(system: System, network: nn.Module) -> Output:
 
 def _encoders(system: System, network: nn.Module) -> list[tuple[Callable[[Any], Tensor], Batch]]:
     """What a system makes of its inputs: vectors, or for a network that writes logits [W, V]."""
-    if system.role in WRITERS:
+    if system.role in WRITING_ROLES:
         return [(lambda batch: network(*batch).logits[batch.suffix.mask], written_of(system))]
     if system.role == "dual encoder":
         dual = cast(DualEncoder, network)

@@ -9,16 +9,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sightline.core.interfaces import Prompt, System, TextBatch, TextGenerator
+from sightline.core.interfaces import WRITING_ROLES, Prompt, System, TextBatch, TextGenerator
 from sightline.models.tiny_inputs import Written, tiny_network, written_of
-
-WRITERS = ("language model", "vision-language model")
 
 
 @torch.no_grad()
 def padding_is_never_read(system: System) -> None:
     """More padding, with ids in it that mean something, moves no logit (within 1e-5)."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, batch = _network(system), written_of(system)
     prompt, suffix = batch
@@ -33,7 +31,7 @@ def padding_is_never_read(system: System) -> None:
 @torch.no_grad()
 def cached_equals_uncached(system: System) -> None:
     """`prefill` and one token after the other give the logits of `forward` (within 1e-5)."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     expected = network(prompt, suffix).logits  # [B M V]
@@ -53,7 +51,7 @@ def cached_equals_uncached(system: System) -> None:
 @torch.no_grad()
 def many_tokens_at_once_equal_one_by_one(system: System) -> None:
     """`extend` by several tokens, unequally many a row, gives the logits of `forward`."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     expected = network(prompt, suffix).logits  # [B M V]
@@ -65,7 +63,7 @@ def many_tokens_at_once_equal_one_by_one(system: System) -> None:
 @torch.no_grad()
 def selected_rows_are_their_own(system: System) -> None:
     """`select` copies: rows in the order asked for, and what one cache writes no other sees."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     _, cache = network.prefill(prompt, 4)
@@ -86,7 +84,7 @@ def selected_rows_are_their_own(system: System) -> None:
 @torch.no_grad()
 def rows_that_share_equal_rows_alone(system: System) -> None:
     """Several sequences in one row (`rows=`) do not see each other (within 1e-5)."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     expected = network(prompt, suffix).logits[suffix.mask]
@@ -98,7 +96,7 @@ def rows_that_share_equal_rows_alone(system: System) -> None:
 @torch.no_grad()
 def what_is_written_later_is_not_seen(system: System) -> None:
     """Another token in a suffix leaves the logits up to its own place alike in every bit."""
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     place = 1
@@ -119,7 +117,7 @@ def a_prompt_is_read_as_promised(system: System) -> None:
     The last word of each prompt is taken for the first of the answer instead. A network whose
     prompt sees itself in both directions says so with `prefix_lm`.
     """
-    if system.role not in WRITERS:
+    if system.role not in WRITING_ROLES:
         return
     network, (prompt, suffix) = _network(system), written_of(system)
     shorter, longer = _boundary_moved(prompt, suffix)
