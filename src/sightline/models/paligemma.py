@@ -10,8 +10,8 @@ picture's tokens stand in front of the words and enter the first block as they a
 words carry Gemma's factor. Picture and question see each other in both directions, the answer is
 causal (section 3.2.1):
 
-    picture picture ... <bos> answer en what colour is it ? \n | red <eos>
-    |______________________ prefix ____________________________|  suffix
+    picture picture ... <bos> answer en what colour is it ? newline | red <eos>
+    |______________________ prefix _________________________________|  suffix
 
 The begin token comes behind the pictures; the newline is a token of its own. Boxes and masks are
 answers in tokens of places (`inputs.coordinates`). Several pictures, or the frames of a video,

@@ -173,7 +173,7 @@ class _Product(torch.autograd.Function):
         return F.linear(x, layer.weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient @ ctx.layer.weight, None, None
 
 

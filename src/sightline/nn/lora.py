@@ -180,6 +180,7 @@ def unmerge(network: nn.Module) -> nn.Module:
     """Undo `merge`: the base weights are again what they were, bit for bit."""
     for layer in layers(network).values():
         if layer.original is not None:
+            assert not isinstance(layer.base, FourBitLinear), "those are never merged"
             layer.base.weight = nn.Parameter(layer.own_weight(), requires_grad=False)
             layer.original = None
     return network
