@@ -20,9 +20,12 @@ from sightline.core.errors import (
     HubNotFoundError,
     UnsafeCheckpointError,
 )
+from sightline.core.interfaces import WRITING_ROLES
 from sightline.hub import bundled
+from sightline.hub.contents import read_contents
 from sightline.hub.load import Loaded, load_checkpoint
 from sightline.hub.names import resolve
+from sightline.hub.proof import seeded_prompts
 from sightline.models.table import SYSTEMS, system
 from sightline.nn.linear import Conv2d, Linear
 from tests.hub.tiny import tiny_folder
@@ -54,6 +57,8 @@ def load(folder: Path, **options: Any) -> Loaded:
 def answer(network: nn.Module, loaded: Loaded) -> list[torch.Tensor]:
     if loaded.system.role == "text encoder":
         return list(network(*loaded.processor.texts(["a red ball", "water"])))
+    if loaded.system.role in WRITING_ROLES:
+        return [network(*seeded_prompts(read_contents(loaded.folder))).logits]
     pixels = loaded.processor.images([np.full((20, 30, 3), 90, np.uint8)])
     if loaded.system.text is None:
         return list(network(pixels))

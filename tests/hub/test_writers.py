@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import sightline
-from sightline.core.errors import CheckpointError
+from sightline.cli.program import program
+from sightline.core.errors import CheckpointError, ConfigError
 from sightline.core.interfaces import Prompt
 from sightline.generation.options import GenerationOptions
 from sightline.generation.text import generate
@@ -86,6 +88,33 @@ def test_what_is_saved_here_loads_there_whole_and_agrees(published, tmp_path):
     original = load_file(folder / "model.safetensors")
     assert stored.keys() == original.keys()
     assert back.generation_config.eos_token_id == 1
+
+
+@pytest.mark.parametrize("layout", ["openai", "open_clip", "onnx"])
+def test_other_layouts_cannot_hold_it(published, tmp_path, layout):
+    with pytest.raises(ConfigError, match=f"the {layout} layout cannot hold .*: .*transformers"):
+        convert(published[-1], layout, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_its_tower_in_8_bits_answers_nearly_the_same(paligemma):
+    """The part that sees; the decoder keeps its weights. A language model has no such part."""
+    folder = paligemma[-1]
+    model, plain = ours(folder, quantize="int8"), ours(folder)
+    pixels = plain.processor.images([np.asarray(picture) for picture in PICTURES])
+    with torch.no_grad():
+        found, expected = (m.network.image_tokens(pixels) for m in (model, plain))
+    assert not torch.equal(found, expected)
+    assert float(torch.cosine_similarity(found, expected, dim=-1).min()) > 0.99
+
+
+def test_what_the_folder_is_can_be_asked(paligemma):
+    told = CliRunner().invoke(program, ["info", str(paligemma[-1]), "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert (found["family"], found["role"]) == ("paligemma", "vision-language model")
+    assert found["vocabulary"] == len(paligemma[1].tokenizer)
+    assert found["config"]["image_token"] == paligemma[1].image_token_id
 
 
 def test_a_copy_is_proved_to_be_the_same(published, tmp_path):

@@ -58,15 +58,16 @@ def quantize_images(network: nn.Module, processor: Processor, system: System) ->
     from sightline.nn import lora
     from sightline.nn.quantised import quantise
 
-    if system.role == "text encoder":
-        raise ConfigError("8 bits are for image towers, and this model reads text alone")
+    if processor.image is None:
+        raise ConfigError(f"8 bits are for image towers, and a {system.role} has none")
     if lora.layers(network):
         lora.merge(network)
         lora.remove(network)
     pixels = processor.images(dead_leaves(CALIBRATION_PICTURES))
 
     def calibrate(seen: Any) -> None:
-        encode = seen.encode_images if system.role == "dual encoder" else seen
+        doors = {"dual encoder": "encode_images", "vision-language model": "image_tokens"}
+        encode = getattr(seen, doors.get(system.role, "forward"))
         encode(pixels)
 
     quantise(network, calibrate)
