@@ -161,7 +161,7 @@ def prefix() -> Figure:
     shown = (
         ("causal", prefix_causal(places, places)),
         ("prefix-LM", prefix_causal(places, places, four)),
-        ("prefix-LM, a window of 3", prefix_causal(places, places, four, 3)),
+        ("with a window of 3", prefix_causal(places, places, four, 3)),
     )
     figure, axes = panels(3, 2.9)
     for place, (title, mask) in zip(axes, shown, strict=True):
