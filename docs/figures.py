@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch.nn.functional import logsigmoid, normalize
 
+from sightline.core.outputs import Detection
 from sightline.data.park import ParkScenes, scene
+from sightline.generation.sampling import shortlist
 from sightline.inputs.convolution import filter_picture
+from sightline.inputs.coordinates import PALIGEMMA
 from sightline.inputs.grey_levels import to_grey
+from sightline.inputs.grounded_text import Place
+from sightline.inputs.location_tokens import parse_paligemma, write_paligemma
 from sightline.inputs.named_masks import parse_filter
 from sightline.metrics.intervals import wilson
 from sightline.models.table import system
@@ -28,6 +34,7 @@ from sightline.nn.positions import resample_grid
 from sightline.objectives.contrastive import softmax_contrastive
 from sightline.tasks.feature_sheets import layer_sheet
 from sightline.tasks.features import find_features
+from sightline.tasks.marked import marked
 from sightline.tasks.model import load
 from sightline.tasks.network_layers import layer_names
 from sightline.tasks.overlay import heat_overlay
@@ -560,6 +567,60 @@ def explain() -> Figure:
     return figure
 
 
+def generation() -> Figure:
+    """One distribution as it is drawn from, and a choice where greedy misses the likeliest text."""
+    ranked = torch.tensor([[2.6, 2.1, 1.3, 1.1, 0.6, 0.2, 0.0, -0.4, -0.7, -1.0]])
+    kinds = {
+        "temperature 1": ranked,
+        "temperature 0.5": ranked / 0.5,
+        "top_k 3": shortlist(ranked, 3, None)[0],
+        "top_p 0.8": shortlist(ranked, None, 0.8)[0],
+    }
+    figure, axes = panels(2, 3.0, gridspec_kw={"width_ratios": [1.35, 1]})
+    for offset, (name, scores), colour in zip(
+        (-0.3, -0.1, 0.1, 0.3), kinds.items(), (GREY, BLUE, GREEN, RED), strict=True
+    ):
+        shares = scores.softmax(dim=1)[0].numpy()
+        axes[0].bar(np.arange(len(shares)) + offset, shares, 0.2, color=colour, label=name)
+    axes[0].set_xlabel("tokens, likeliest first")
+    axes[0].set_title("probability of being drawn")
+    axes[0].legend(frameon=False, fontsize=9)
+    tree = {"red": (0.40, {"bench": 0.53, "boat": 0.47}), "boat": (0.33, {"": 1.0})}
+    places = iter(range(3, 0, -1))
+    for first, (share, following) in tree.items():
+        for second, then in following.items():
+            height, whole = next(places), share * then
+            colour = BLUE if first == "boat" else RED if second == "bench" else GREY
+            axes[1].barh(height, whole, 0.5, color=colour)
+            sum_of = f"{share:.2f} x {then:.2f} = {whole:.2f}"
+            axes[1].text(0.01, height + 0.33, f"a {first} {second}   {sum_of}", fontsize=9)
+    axes[1].set_title("greedy (red) and the likeliest (blue)")
+    axes[1].set_yticks([])
+    axes[1].set_ylim(0.5, 3.8)
+    axes[1].set_xlim(0, 0.45)
+    axes[1].set_xlabel("probability of the text")
+    return figure
+
+
+def coordinates() -> Figure:
+    """The same tokens, read as they were written and with the axes exchanged."""
+    park = scene(9)
+    size = park.pixels.shape[0], park.pixels.shape[1]
+    text = write_paligemma([Place(thing.name, thing.box) for thing in park.objects], size)
+    exchanged = replace(PALIGEMMA, order=("x1", "y1", "x2", "y2"))
+    figure, axes = panels(2, 3.6)
+    for place, convention, title in (
+        (axes[0], PALIGEMMA, "read as y1 x1 y2 x2"),
+        (axes[1], exchanged, "the same tokens as x1 y1 x2 y2"),
+    ):
+        read = parse_paligemma(text, size, convention)
+        found = [Detection(each.label, None, each.box) for each in read.places if each.box]
+        place.imshow(marked(park.pixels, found), interpolation="nearest")
+        place.set_title(title)
+        bare(place)
+    return figure
+
+
 FIGURES: Mapping[str, Callable[[], Figure]] = {
     "convolution": convolution,
     "features": features,
@@ -575,7 +636,9 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "ties": ties,
     "precision": precision,
     "lora": low_rank,
+    "generation": generation,
     "honesty": honesty,
     "caching": caching,
     "explain": explain,
+    "coordinates": coordinates,
 }

@@ -34,10 +34,10 @@ BELOW = {
     "jobs": "tasks search data hub inputs core",
     "demo": "tasks evaluation data core",
     "server": "tasks generation hub search inputs core",
-    "bench": "recipes tasks evaluation training hub models objectives metrics search data inputs "
-    "nn core",
-    "cli": "bench demo recipes tasks evaluation training hub models objectives metrics search "
+    "bench": "recipes tasks evaluation training generation hub models objectives metrics search "
     "data inputs nn core",
+    "cli": "bench demo recipes tasks evaluation training generation hub models objectives metrics "
+    "search data inputs nn core",
 }
 OPTIONAL = {
     "matplotlib", "sklearn", "pillow_heif", "transformers", "openvino", "onnxruntime", "av",

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sightline.core.errors import ConfigError, DataError
-from sightline.data.convert import LAYOUTS, convert, picture_bytes
+from sightline.data.convert import OWN_LAYOUTS, convert
 from sightline.data.formats import open_dataset
+from sightline.data.items import picture_bytes
 from sightline.data.records import Dataset, Record
 from tests.data.shards.shard_files import encoded
 
@@ -46,7 +47,7 @@ def facts(data, extra=True):
     return sorted(found, key=str)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", OWN_LAYOUTS)
 def test_nothing_changes_on_the_way(source, tmp_path, layout):
     if layout == "parquet":
         pytest.importorskip("pyarrow", reason="it reads Parquet; the extra `test` brings it")
@@ -62,8 +63,8 @@ def test_nothing_changes_on_the_way(source, tmp_path, layout):
         assert facts(again, extra=False) == facts(source, extra=False)
 
 
-@pytest.mark.parametrize("first", LAYOUTS)
-@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize("first", OWN_LAYOUTS)
+@pytest.mark.parametrize("second", OWN_LAYOUTS)
 def test_every_layout_leads_to_every_other(source, tmp_path, first, second):
     pytest.importorskip("pyarrow", reason="it reads Parquet; the extra `test` brings it")
     convert(source, tmp_path / "one", first)

@@ -406,7 +406,7 @@ def test_wrong_formats_are_refused(tmp_path):
         open_dataset(tmp_path, format="imagefolder")
     with pytest.raises(DataError, match=r"no picture has a \.txt"):
         open_dataset(tmp_path, format="sidecar")
-    assert len(FORMATS) == 14
+    assert len(FORMATS) == 26
 
 
 def test_asking_for_a_split_that_is_not_there(tmp_path):
@@ -442,6 +442,13 @@ def test_the_whole_report(tmp_path):
         "broken": {"a.png": "a.png: it ends too early"},
         "notes": (),
         "damage": (),
+        "questions": 0,
+        "answers": 0,
+        "regions": 0,
+        "outlines": 0,
+        "region_labels": {},
+        "turns": 0,
+        "further_pictures": 0,
     }
     json.dumps(report)
     with pytest.raises(DataError, match=r"1 missing picture\(s\) \('gone.png'\); 1 empty"):

@@ -1,6 +1,7 @@
 """Records and the sequence of them."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def test_the_fingerprint_sees_every_change(dataset):
     prints.add(Dataset(dataset.records[::-1]).fingerprint)
     assert len(prints) == 9
     assert Dataset(dataset.records, "other name").fingerprint == dataset.fingerprint
+
+
+def test_the_fingerprint_of_captions_and_labels_is_what_it_always_was(dataset):
+    digest = hashlib.sha256()
+    for record in dataset:
+        said = (str(len(record.captions)), record.id, *record.captions)
+        for text in (*said, record.label or "", record.split or ""):
+            digest.update(len(text.encode()).to_bytes(8, "little") + text.encode())
+    assert dataset.fingerprint == digest.hexdigest()
+    asked = dataclasses.replace(dataset[0], question="?")
+    assert Dataset([asked, *dataset.records[1:]]).fingerprint != digest.hexdigest()
 
 
 def test_a_part_keeps_what_is_known_to_be_broken(dataset):

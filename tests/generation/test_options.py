@@ -38,7 +38,7 @@ def test_defaults_are_greedy():
         ({"seed": -1}, "seed is -1: it must be a whole number from 0"),
         ({"stop": ("",)}, r"stop is \('',\): it must be a tuple of texts, none of them empty"),
         ({"stop": [1]}, r"stop is \(1,\)"),
-        ({"temprature": 1}, "unknown option 'temprature': did you mean 'temperature'"),
+        ({"temperatures": 1}, "unknown option 'temperatures': did you mean 'temperature'"),
         ({"num_beams": 2}, "unknown option 'num_beams': did you mean 'beams'"),
         ({"schema": {}}, "schema: answers that follow a schema cannot be written yet"),
     ],

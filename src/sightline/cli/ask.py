@@ -1,14 +1,16 @@
-"""`sightline ask FILE... "question" --choices a,b`: an answer about each picture."""
+"""`sightline ask FILE... "question"`: an answer about each picture."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from sightline.cli.generation import generation_options, streamable
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call, one_line
-from sightline.cli.pictures import answer_each, labels_json
+from sightline.cli.pictures import answer_sources, expand, labels_json, text_row
 from sightline.cli.words import word_list
-from sightline.core.errors import UnsupportedTaskError
 
 
 @click.command()
@@ -16,34 +18,56 @@ from sightline.core.errors import UnsupportedTaskError
 @click.argument("question")
 @click.option("--choices", metavar="A,B|@FILE", help="The answers to choose from.")
 @batch_option
+@generation_options
 @shared_options()
-def ask(call: Call, files: tuple[str, ...], question: str, choices: str | None, batch: int) -> int:
+def ask(
+    call: Call,
+    files: tuple[str, ...],
+    question: str,
+    choices: str | None,
+    batch: int,
+    options: dict[str, Any],
+) -> int:
     """Answer a question about each picture.
 
-    A model that can only score (CLIP, SigLIP) chooses among --choices; that is selection, not
-    reasoning.
+    A model that writes answers in its own words, or with the likeliest of --choices. A model that
+    can only score (CLIP, SigLIP) chooses among --choices; that is selection, not reasoning.
     """
-    from sightline.hub.catalogue import models_for
+    from sightline.tasks.ask import ask_each, ask_stream
+
+    if choices is not None:
+        return _chosen(call, files, question, word_list("--choices", choices), batch)
+    sources = expand(call, files)
+    results = answer_sources(
+        call,
+        "chat",
+        sources,
+        lambda model, rows: ask_each(model, rows, question, options, batch, "collect"),
+        lambda name, text: ({"answer": text}, text_row(name, text, sources)),
+        (lambda model, row: ask_stream(model, row, question, options))
+        if streamable(options)
+        else None,
+    )
+    call.document({"question": question, "results": results})
+    return call.exit_code(len(results))
+
+
+def _chosen(call: Call, files: tuple[str, ...], question: str, names: list[str], batch: int) -> int:
+    """One of the given answers for each picture."""
     from sightline.tasks.ask import score_choices
 
-    if choices is None:
-        able = ", ".join(entry.name for entry in models_for("chat"))
-        raise UnsupportedTaskError(
-            "the models of this version cannot answer freely: give --choices a,b to let one choose"
-            + (f", or name one which can: {able}" if able else "")
-        )
-    names = word_list("--choices", choices)
-    results = answer_each(
+    sources = expand(call, files)
+    results = answer_sources(
         call,
         "ask",
-        files,
-        lambda model, sources: score_choices(
-            model, sources, question, names, batch_size=batch, on_error="collect"
+        sources,
+        lambda model, rows: score_choices(
+            model, rows, question, names, batch_size=batch, on_error="collect"
         ),
         lambda name, found: (
             {"answer": found[0].label, "choices": labels_json(found)},
             f"{one_line(name)}\t{found[0].label}\t{found[0].score:.3f}"
-            if len(files) > 1
+            if len(sources) > 1
             else found[0].label,
         ),
     )

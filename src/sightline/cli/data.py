@@ -14,6 +14,7 @@ from sightline.cli.progress import Meter
 
 if TYPE_CHECKING:
     from sightline.data.inspect import Inspection
+    from sightline.data.records import DatasetReport
 
 
 @click.command()
@@ -74,6 +75,12 @@ def inspect(
 @click.option("--shapes", metavar="LIST",
               help="Instead, heights x widths that take turns: 64x64,48x96; or mixed.")  # fmt: skip
 @click.option("--objects", type=click.IntRange(1, 6), metavar="N", help="Objects in each scene.")
+@click.option("--to", "layout", metavar="LAYOUT",
+              type=click.Choice(["vqa", "instances", "messages", "prefix-suffix"]),
+              help="Instead as published sets are laid out: vqa (questions and annotations as "
+                   "VQAv2), instances (boxes and masks as COCO), messages (conversations), "
+                   "prefix-suffix (captions, answers and boxes as PaliGemma learns them). DIR must "
+                   "not exist.")  # fmt: skip
 @click.option("--twins", is_flag=True,
               help="Instead, so many true and false captions of each kind, as SugarCrepe and "
                    "Winoground write theirs.")  # fmt: skip
@@ -87,6 +94,7 @@ def park(
     size: int | None,
     shapes: str | None,
     objects: int | None,
+    layout: str | None,
     twins: bool,
 ) -> int:
     """Draw parks: pictures with captions, objects, relations and questions, all exactly true."""
@@ -94,13 +102,15 @@ def park(
     from sightline.data.park.scenes import ParkScenes, parse_shapes
 
     if twins:
-        if shapes is not None or objects is not None:
-            raise click.UsageError("--twins takes neither --shapes nor --objects")
+        if shapes is not None or objects is not None or layout is not None:
+            raise click.UsageError("--twins takes neither --shapes nor --objects nor --to")
         return _twins(call, out, count, split, start, size or 64)
     if size is not None and shapes is not None:
         raise click.UsageError("give --size or --shapes, not both")
     mixed = parse_shapes(shapes.split(",")) if shapes is not None else ()
     scenes = ParkScenes(split, start, count, size or 64, objects, shapes=mixed)
+    if layout is not None:
+        return _published(call, scenes, out, layout)
     with Meter(call, "scenes") as meter:
         written = write(_counted(scenes, count, meter), out)
     call.line(f"wrote {written} scenes to {out}")
@@ -137,6 +147,22 @@ def _twins(call: Call, out: Path, count: int, split: str, start: int, size: int)
     return 0
 
 
+def _published(call: Call, scenes: Any, out: Path, layout: str) -> int:
+    """Scenes as records, written in the layout of a published set."""
+    from sightline.data.convert import convert
+    from sightline.data.park.spoken import spoken_records
+    from sightline.data.records import Dataset
+
+    with Meter(call, "scenes") as meter:
+        drawn = _counted(scenes, len(scenes), meter)
+        records = spoken_records(drawn, layout)
+    done = convert(Dataset(records, f"park {scenes.split}"), out, layout, strict=True)
+    call.line(f"wrote {done.records:,} records of {len(scenes):,} scenes to {out}")
+    call.document({**done.to_json(), "scenes": len(scenes), "split": scenes.split,
+                   "start": scenes.start})  # fmt: skip
+    return 0
+
+
 def _counted(scenes: Any, count: int, meter: Meter) -> Iterator[Any]:
     for place, scene in enumerate(scenes, start=1):
         yield scene
@@ -149,6 +175,7 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         ("format", f"{report.format} ({report.why})"),
         ("pictures", f"{report.records:,}"),
         ("captions", f"{report.captions:,}"),
+        *_spoken_rows(report),
         ("splits", _counts(report.splits)),
         ("labels", _counts(report.labels)),
         ("opened", f"{found.checked:,}" + ("" if found.decoded else ", headers only")),
@@ -166,9 +193,23 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
     rows += [("note", note) for note in report.notes]
     rows += [("damage", sentence) for sentence in report.damage]
     for example in found.examples:
-        said = "; ".join(example.captions[:2]) or example.label or "-"
+        said = "; ".join(example.captions[:2]) or example.said or example.label or "-"
         rows.append((f"example {example.id}", said))
     return [row for row in rows if row[1]]
+
+
+def _spoken_rows(report: DatasetReport) -> list[tuple[str, str]]:
+    """What there is beyond captions; rows of what there is none of are left out."""
+    answers = f" with {report.answers:,} answers" if report.answers else ""
+    outlines = f", {report.outlines:,} with an outline" if report.outlines else ""
+    rows = [
+        (report.questions, "questions", answers),
+        (report.regions, "regions", outlines),
+        (report.turns, "turns", ""),
+        (report.further_pictures, "further pictures", ""),
+    ]
+    counted = [(name, f"{count:,}{more}") for count, name, more in rows if count]
+    return [*counted, ("names of regions", _counts(report.region_labels))]
 
 
 def _counts(counts: Any) -> str:

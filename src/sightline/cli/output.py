@@ -63,6 +63,15 @@ class Call:
         if not self.json:
             click.echo(printable(text))
 
+    def pieces(self, pieces: Iterable[str]) -> str:
+        """Text on standard output as it comes, and a line end; the whole of it."""
+        said = []
+        for piece in pieces:
+            said.append(piece)
+            click.echo(printable(piece), nl=False)
+        click.echo()
+        return "".join(said)
+
     def fail(self, file: str | os.PathLike[str], error: Exception) -> None:
         """Name one item that gave no answer, and go on."""
         name = os.fspath(file)

@@ -48,23 +48,39 @@ def answer_each(
     ask: Callable[[Model, list[Source]], Iterable[Any]],
     shown: Callable[[str, Any], tuple[dict[str, Any], str]],
 ) -> list[dict[str, Any]]:
+    """`answer_sources` for files, folders and addresses."""
+    return answer_sources(call, task, expand(call, arguments), ask, shown)
+
+
+def answer_sources(
+    call: Call,
+    task: str,
+    sources: list[Source],
+    ask: Callable[[Model, list[Source]], Iterable[Any]],
+    shown: Callable[[str, Any], tuple[dict[str, Any], str]],
+    speak: Callable[[Model, Source], Iterable[str]] | None = None,
+) -> list[dict[str, Any]]:
     """Ask a model about each picture; rows are printed as they come, failures are named.
 
     Args:
         call: the call.
         task: the task's name, for the default model.
-        arguments: files, folders and addresses.
+        sources: from `expand`.
         ask: one answer, or `Failed`, for each source in order.
         shown: a picture's name and its answer, to the fields of its JSON and its printed row.
+        speak: the answer to a single picture in pieces, which are printed as they come where a
+            person sits before a terminal.
 
     Returns:
         The JSON of each answer.
     """
-    sources = expand(call, arguments)
     results: list[dict[str, Any]] = []
     if not sources:
         return results
     model = load_model(call, task)
+    if speak is not None and call.drawn and len(sources) == 1:
+        text = call.pieces(speak(model, sources[0]))
+        return [{"file": os.fspath(sources[0]), "text": text}]
     for name, answer in answers(call, sources, ask(model, sources), beside_rows=True):
         fields, row = shown(name, answer)
         results.append({"file": name, **fields})
@@ -114,6 +130,11 @@ def write_hits(path: Path, hits: Sequence[tuple[str, str, float]], title: str) -
     best = max(score for _, _, score in hits)
     items = [SheetItem(*hit) for hit in hits]
     write_sheet(path, items, title=title, score_range=(0.0, best if best > 0 else 1.0))
+
+
+def text_row(name: str, text: str, sources: Sequence[Source]) -> str:
+    """One row: the text, behind the file where there are several."""
+    return f"{one_line(name)}\t{one_line(text)}" if len(sources) > 1 else text
 
 
 def labels_json(labels: Iterable[Any]) -> list[dict[str, Any]]:

@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, Entry] = {
     "index info": Entry("index_care:info", "Describe an index: pictures, model, state", PICTURES),
     "index repair": Entry("index_care:repair", "Make a damaged index whole again", PICTURES),
     "index recall": Entry("index_care:recall", "Compare searches with exact ones", PICTURES),
+    "caption": Entry("caption:caption", "Write a sentence about each picture", PICTURES),
+    "chat": Entry("chat:chat", "Talk about pictures", PICTURES),
+    "detect": Entry("detect:detect", "Find things: a box for each", PICTURES),
+    "segment": Entry("segment:segment", "Cut things out: a mask for each", PICTURES),
     "ask": Entry("ask:ask", "Answer a question about each picture", PICTURES),
     "match": Entry("match:match", "Say how likely each text describes the picture", PICTURES),
     "explain": Entry("explain:explain", "Show which pixels spoke for a text", PICTURES),
@@ -69,6 +73,9 @@ COMMANDS: Mapping[str, Entry] = {
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
     "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),
     "bench embed": Entry("bench:embed", "Measure how fast pictures are embedded here", TRAIN),
+    "bench generate": Entry(
+        "bench_generate:generate", "Measure how fast answers are written here", TRAIN
+    ),
     "bench objectives": Entry(
         "bench_objectives:objectives", "Measure the memory that contrastive losses take", TRAIN
     ),

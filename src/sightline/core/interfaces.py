@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from sightline.core.outputs import EncodedImage, EncodedText, PairScores
+    from sightline.core.outputs import CodedMasks, EncodedImage, EncodedText, PairScores
 
 
 class TextBatch(NamedTuple):
@@ -166,6 +166,26 @@ class DualEncoder(Protocol):
     def __call__(self, pixels: Tensor, ids: Tensor, mask: Tensor | None = None) -> PairScores: ...
 
 
+@runtime_checkable
+class MaskCodec(Protocol):
+    """A mask to a few tokens of a small vocabulary, and back."""
+
+    @property
+    def mask_size(self) -> int:
+        """H and W of the masks that it takes and gives."""
+        ...
+
+    def encode(self, masks: Tensor) -> Tensor:
+        """float[B, H, W] of -1 outside to 1 inside, to tokens int64[B, P]."""
+        ...
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """Tokens int64[B, P] to float[B, H, W]: above 0 inside."""
+        ...
+
+    def __call__(self, masks: Tensor) -> CodedMasks: ...
+
+
 WRITING_ROLES = ("language model", "vision-language model")
 """Roles whose networks are `TextGenerator`s."""
 
@@ -183,8 +203,8 @@ class System:
     title: str
     """The paper's title, authors and year, on one line."""
     role: str
-    """"image encoder", "text encoder", "dual encoder", "language model" or "vision-language model"
-    (more with later systems)."""
+    """"image encoder", "text encoder", "dual encoder", "mask codec", "language model" or
+    "vision-language model" (more with later systems)."""
     model_types: tuple[str, ...]
     """Values of `model_type` in a published config.json that this system reads."""
     build: Callable[[Any], nn.Module]

@@ -63,6 +63,19 @@ class NextTokens(NamedTuple):
     its place, given everything before it."""
 
 
+class CodedMasks(NamedTuple):
+    """Output of the role MaskCodec: masks through few tokens and back, with what training needs."""
+
+    masks: Tensor
+    """float[B, H, W]: about -1 to 1, above 0 inside."""
+    indices: Tensor
+    """int64[B, P]: the tokens, row by row."""
+    features: Tensor
+    """float[B, P, D]: what the encoder said, before rounding."""
+    codewords: Tensor
+    """float[B, P, D]: what it was rounded to."""
+
+
 class Label(NamedTuple):
     """A name and how strongly it was found."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.core.errors import DataError
 from sightline.data.records import Record, split_name
+from sightline.data.said import NOTHING, Said, said_in
 
 IMAGE_NAMES = (
     "image", "imagepath", "filename", "filepath", "path", "file", "img", "imgpath", "imagefile",
@@ -20,7 +22,7 @@ CAPTION_NAMES = ("caption", "captions", "text", "texts", "title", "sentence", "s
                  "description", "comment", "txt")  # fmt: skip
 LABEL_NAMES = ("label", "class", "classname", "category", "target")
 SPLIT_COLUMN_NAMES = ("split", "subset", "partition")
-ID_NAMES = ("id", "imageid", "key", "uid")
+ID_NAMES = ("questionid", "id", "imageid", "key", "uid")
 
 
 class Columns(NamedTuple):
@@ -62,6 +64,7 @@ class Row:
     split: str | None = None
     id: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    said: Said = NOTHING
 
 
 def row_from(fields: Mapping[str, Any], where: str, split: str | None = None) -> Row:
@@ -76,7 +79,8 @@ def row_from(fields: Mapping[str, Any], where: str, split: str | None = None) ->
             f"{where}: no picture named; known columns are {', '.join(IMAGE_NAMES[:6])} ...; "
             f"found {', '.join(map(repr, fields)) or 'nothing'}"
         )
-    roles = {columns.image, *columns.captions, columns.label, columns.split, columns.id}
+    said, used = said_in(fields, where)
+    roles = {columns.image, *columns.captions, columns.label, columns.split, columns.id, *used}
     captions: list[str] = []
     for name in columns.captions:
         captions += [text for text in texts_in(fields[name], name, where) if text not in captions]
@@ -89,6 +93,7 @@ def row_from(fields: Mapping[str, Any], where: str, split: str | None = None) ->
         split=split_name(found) if found else split,
         id=_word(fields, columns.id, where),
         extra={name: value for name, value in fields.items() if name not in roles},
+        said=said,
     )
 
 
@@ -147,8 +152,9 @@ class Reading:
 def assemble(rows: Iterable[Row], roots: Sequence[Path]) -> Reading:
     """Rows to records: lines about one picture join into one record with several captions.
 
-    Lines join when picture, label and split agree. Other columns that differ between the lines
-    become lists, one entry a line, so that nothing is lost.
+    Lines join when picture, label and split agree; a question or a conversation stays a record of
+    its own. Other columns that differ between the lines become lists, one entry a line, so that
+    nothing is lost.
 
     Args:
         roots: folders in which the pictures may lie; the one that holds the first three wins.
@@ -156,12 +162,19 @@ def assemble(rows: Iterable[Row], roots: Sequence[Path]) -> Reading:
     Raises:
         DataError: a picture's path is an address or climbs out of the folder.
     """
-    groups: dict[tuple[str, str | None, str | None], list[Row]] = {}
+    groups: dict[tuple[str, str | None, str | None, int], list[Row]] = {}
     empty = 0
+    asked: Counter[str] = Counter()
     for row in rows:
         empty += sum(not text for text in row.captions)
         row.captions = [text for text in row.captions if text]
-        groups.setdefault((row.image, row.label, row.split), []).append(row)
+        number = 0
+        if row.said.alone:
+            asked[row.image] += 1
+            number = asked[row.image]
+            if row.id is None and number > 1:
+                row.id = f"{row.image}#{number}"
+        groups.setdefault((row.image, row.label, row.split, number), []).append(row)
     first = [group[0] for _, group in zip(range(3), groups.values(), strict=False)]
     root = choose_root([(row.image, row.where) for row in first], roots)
     return Reading([_join(group, root) for group in groups.values()], empty)
@@ -183,13 +196,19 @@ def _join(rows: Sequence[Row], root: Path) -> Record:
     extra = _join_extra([row.extra for row in rows]) if len(rows) > 1 else first.extra
     if own_id is None and any(ids):
         extra = {**extra, "id": ids}
+    images = (first.image, *first.said.more_images)
+    pictures = [resolve(root, image, first.where) for image in images]
+    said = first.said
+    if len(rows) > 1:  # lines that each mark a region of one picture
+        said = replace(said, regions=tuple(r for row in rows for r in row.said.regions))
     return Record(
         id=own_id or first.image,
-        image=resolve(root, first.image, first.where),
+        image=pictures[0],
         captions=tuple(text for row in rows for text in row.captions),
         label=first.label,
         split=first.split,
         extra=extra,
+        **(said.of_record(pictures, first.where) if said is not NOTHING else {}),
     )
 
 

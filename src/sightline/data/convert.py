@@ -6,31 +6,30 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from sightline.core.errors import ConfigError, DataError, ImageError, unknown_name
 from sightline.core.files import atomic_folder
-from sightline.core.interfaces import StoredPicture
 from sightline.core.lazy import require
+from sightline.data.items import Item, item_of
+from sightline.data.published.write import PUBLISHED_LAYOUTS, PUBLISHED_WRITERS, lacking
 from sightline.data.records import Dataset, Record
+from sightline.data.said import said_fields
 from sightline.data.shards.parquet import EXTRA_JSON
 from sightline.data.shards.samples import OWN_ID
 from sightline.inputs.folders import shown_name
-from sightline.inputs.formats import identify
-from sightline.inputs.limits import MAX_BYTES
 
-LAYOUTS = ("webdataset", "folder", "jsonl", "parquet")
+OWN_LAYOUTS = ("webdataset", "folder", "jsonl", "parquet")
+"""Layouts that keep everything a record says."""
+LAYOUTS = (*OWN_LAYOUTS, *PUBLISHED_LAYOUTS)
+SEVERAL_PICTURES = ("jsonl", "messages")
+"""Layouts in which one record may have several."""
 PER_SHARD = 10_000
 PER_FOLDER = 10_000
 PER_GROUP = 256
-_SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp",
-             "TIFF": "tif", "AVIF": "avif", "HEIC": "heic"}  # fmt: skip
 
 
 @dataclass
@@ -50,16 +49,6 @@ class Converted:
                 "picture_bytes": self.pictures_bytes, "left_out": dict(self.failed)}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A record with its picture's bytes, ready to be written."""
-
-    number: int
-    record: Record
-    data: bytes
-    suffix: str
-
-
 def convert(
     dataset: Dataset,
     out: str | os.PathLike[str],
@@ -73,6 +62,8 @@ def convert(
     `webdataset`: tars of `per_shard` samples, named for their split, with `classnames.txt` where
     there are labels. `folder`: pictures with .txt and .json beside them. `jsonl`: `metadata.jsonl`
     and the pictures it names. `parquet`: tables with the pictures inside, as `datasets` reads them.
+    These keep questions, regions and turns too. `vqa`, `instances`, `messages`, `prefix-suffix`: as
+    published sets are laid out (`published.write`); records without a place there are left out.
     Pictures are copied byte by byte and not decoded; arrays and PIL images become PNG.
 
     Args:
@@ -96,14 +87,20 @@ def convert(
             "or remove it first"
         )
     done = Converted(target, layout)
-    writers = {"webdataset": _write_tars, "folder": _write_folder, "jsonl": _write_lines,
-               "parquet": _write_tables}  # fmt: skip
     with atomic_folder(target) as folder:
         items = _items(dataset, done, strict, progress)
-        writers[layout](folder, items, dataset, per_shard)
+        if layout in PUBLISHED_WRITERS:
+            PUBLISHED_WRITERS[layout](folder, items)
+        else:
+            _WRITERS[layout](folder, items, dataset, per_shard)
         if not done.records:
             first = next(iter(done.failed.values()), "")
-            raise DataError(f"{dataset.name}: no picture of it can be read; the first: {first}")
+            what = (
+                "record of it can be written"
+                if layout in PUBLISHED_WRITERS
+                else "picture of it can be read"
+            )
+            raise DataError(f"{dataset.name}: no {what}; the first: {first}")
         if os.path.lexists(target):
             raise ConfigError(f"{shown_name(target)}: appeared meanwhile; nothing is overwritten")
     return done
@@ -114,59 +111,36 @@ def _items(
     done: Converted,
     strict: bool,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[_Item]:
+) -> Iterator[Item]:
     for place, record in enumerate(dataset, 1):
+        reason = _without_place(record, done.layout)
         try:
-            data = picture_bytes(record)
-            suffix = _SUFFIXES[identify(data)]
+            item = item_of(done.records, record) if not reason else None
         except ImageError as error:
-            if strict:
-                raise DataError(f"record {record.id!r}: {error}") from error
-            done.failed[record.id] = str(error)
-        else:
-            yield _Item(done.records, record, data, suffix)
+            item, reason = None, str(error)
+        if item is not None:
+            yield item
             done.records += 1
-            done.pictures_bytes += len(data)
+            done.pictures_bytes += sum(len(picture.data) for picture in item.pictures)
+        elif strict:
+            raise DataError(f"record {record.id!r}: {reason}")
+        else:
+            done.failed[record.id] = reason
         if progress is not None:
             progress(place, len(dataset))
 
 
-def picture_bytes(record: Record) -> bytes:
-    """The encoded bytes of a record's picture: as they are stored, or PNG of one in memory.
-
-    Raises:
-        ImageError: the file is not there or larger than pictures are.
-    """
-    image = record.image
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, os.PathLike):
-        return _file_bytes(Path(image))
-    if isinstance(image, StoredPicture):
-        return image.read_stored()
-    drawn = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    buffer = io.BytesIO()
-    drawn.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _file_bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise ImageError(f"{shown_name(path)}: there is no such file", "image_not_found")
-        if path.stat().st_size > MAX_BYTES:
-            raise ImageError(f"{shown_name(path)}: too many bytes", "image_too_large")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"{shown_name(path)}: cannot be read ({error.strerror})", "image_not_found"
-        ) from None
+def _without_place(record: Record, layout: str) -> str:
+    """Why a layout cannot hold a record; empty where it can."""
+    if record.more_images and layout not in SEVERAL_PICTURES:
+        return f"it has several pictures; {' and '.join(SEVERAL_PICTURES)} have a place for them"
+    return lacking(record, layout)
 
 
 # WebDataset
 
 
-def _write_tars(folder: Path, items: Iterator[_Item], dataset: Dataset, per_shard: int) -> None:
+def _write_tars(folder: Path, items: Iterator[Item], dataset: Dataset, per_shard: int) -> None:
     labels = {name: number for number, name in enumerate(dataset.labels)}
     if labels and not any("\n" in name for name in labels):
         (folder / "classnames.txt").write_text("".join(f"{n}\n" for n in labels), encoding="utf-8")
@@ -192,7 +166,7 @@ class _TarShards:
         self._count = 0
         self._tar: tarfile.TarFile | None = None
 
-    def add(self, item: _Item, labels: Mapping[str, int]) -> None:
+    def add(self, item: Item, labels: Mapping[str, int]) -> None:
         if self._count % self._per_shard == 0:
             self.close()
             name = f"{self._lead}{self._count // self._per_shard:06d}.tar"
@@ -222,7 +196,7 @@ class _TarShards:
 # Folders and lists
 
 
-def _write_folder(folder: Path, items: Iterator[_Item], dataset: Dataset, per_shard: int) -> None:
+def _write_folder(folder: Path, items: Iterator[Item], dataset: Dataset, per_shard: int) -> None:
     for item in items:
         path = _picture_file(folder, item)
         record = item.record
@@ -232,31 +206,30 @@ def _write_folder(folder: Path, items: Iterator[_Item], dataset: Dataset, per_sh
         path.with_suffix(".json").write_bytes(_json({OWN_ID: record.id, **fields}))
 
 
-def _write_lines(folder: Path, items: Iterator[_Item], dataset: Dataset, per_shard: int) -> None:
+def _write_lines(folder: Path, items: Iterator[Item], dataset: Dataset, per_shard: int) -> None:
     with (folder / "metadata.jsonl").open("wb") as lines:
         for item in items:
-            path = _picture_file(folder / "images", item)
-            name = path.relative_to(folder).as_posix()
-            record = item.record
-            known = {"file_name": name, **_fields(record)}
-            lines.write(_json(known) + b"\n")
+            paths = [_picture_file(folder / "images", item, n) for n in range(len(item.pictures))]
+            first, *more = (path.relative_to(folder).as_posix() for path in paths)
+            lines.write(_json({"file_name": first, **_fields(item.record, more)}) + b"\n")
 
 
-def _picture_file(folder: Path, item: _Item) -> Path:
-    """The picture written: numbered, below its split and a folder for each ten thousand."""
+def _picture_file(folder: Path, item: Item, number: int = 0) -> Path:
+    """A picture written: numbered, below its split and a folder for each ten thousand."""
     split = item.record.split
     inner = f"{item.number // PER_FOLDER:05d}"
     place = folder / _plain_name(split) / inner if split else folder / inner
     place.mkdir(parents=True, exist_ok=True)
-    path = place / f"{item.number:09d}.{item.suffix}"
-    path.write_bytes(item.data)
+    picture, end = item.pictures[number], f"-{number}" if number else ""
+    path = place / f"{item.number:09d}{end}.{picture.suffix}"
+    path.write_bytes(picture.data)
     return path
 
 
 # Parquet
 
 
-def _write_tables(folder: Path, items: Iterator[_Item], dataset: Dataset, per_shard: int) -> None:
+def _write_tables(folder: Path, items: Iterator[Item], dataset: Dataset, per_shard: int) -> None:
     pa = require("pyarrow", "datasets", "writing Parquet tables")
     tables: dict[str | None, _Tables] = {}
     try:
@@ -283,12 +256,12 @@ class _Tables:
         self._writer: Any = None
         self._schema = _schema(pa)
 
-    def add(self, item: _Item) -> None:
+    def add(self, item: Item) -> None:
         if self._count % self._per_shard == 0:
             self.close()
         self._count += 1
         record = item.record
-        extra = dict(record.extra)
+        extra = {**record.extra, **said_fields(record, [])}
         picture = {"bytes": item.data, "path": f"{item.number:09d}.{item.suffix}"}
         self._rows.append(
             {
@@ -337,13 +310,21 @@ def _schema(pa: Any) -> Any:
     return pa.schema(columns, metadata=said)
 
 
+_WRITERS: Mapping[str, Callable[[Path, Iterator[Item], Dataset, int], None]] = {
+    "webdataset": _write_tars,
+    "folder": _write_folder,
+    "jsonl": _write_lines,
+    "parquet": _write_tables,
+}
+
+
 # What is said about a picture
 
 
-def _fields(record: Record) -> dict[str, Any]:
+def _fields(record: Record, more_images: Sequence[str] = ()) -> dict[str, Any]:
     """What a record says as JSON; also what is empty, lest another field be taken for it."""
     fields = {"id": record.id, "captions": list(record.captions), "label": record.label,
-              "split": record.split}  # fmt: skip
+              "split": record.split, **said_fields(record, more_images)}  # fmt: skip
     taken = {*fields, "caption", "image", "file_name", OWN_ID}
     return {**fields, **{k: v for k, v in record.extra.items() if k not in taken}}
 

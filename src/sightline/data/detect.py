@@ -18,6 +18,17 @@ from sightline.data.columns import find_columns, resolve
 from sightline.data.flickr30k import FOLDERS as FLICKR_FOLDERS
 from sightline.data.flickr30k import is_flickr30k
 from sightline.data.folders import Layout, find_layout, holds_captions
+from sightline.data.published.detect import FOLDERS as PUBLISHED_PICTURES
+from sightline.data.published.detect import (
+    PUBLISHED_FILES,
+    PUBLISHED_FOLDERS,
+    Way,
+    folder_way,
+    is_companion,
+    json_way,
+    named_way,
+    table_way,
+)
 from sightline.data.records import SPLIT_NAMES, split_name
 from sightline.data.shards.detect import (
     BARE_ARCHIVE,
@@ -31,9 +42,12 @@ from sightline.data.tables import delimiter_of, header_names
 from sightline.inputs.folders import IMAGE_SUFFIXES, nearest_files, shown_name
 
 HEAD_BYTES = 64 * 1024
-LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".token")
-FOLDER_FORMATS = ("imagefolder", "sidecar", "pictures")
-FILE_FORMATS = ("csv", "tsv", "jsonl", "json", "coco", "karpathy", "flickr30k")
+LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", ".token", ".p")
+FOLDER_FORMATS = ("imagefolder", "sidecar", "pictures", *PUBLISHED_FOLDERS)
+FILE_FORMATS = (
+    *("csv", "tsv", "jsonl", "json", "coco", "karpathy", "flickr30k"),
+    *PUBLISHED_FILES,
+)
 BY_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
              ".json": "json"}  # fmt: skip
 
@@ -154,9 +168,10 @@ def detect_folder(root: Path, format: str | None = None) -> Detection:
 def _readable_lists(root: Path, sources: Sequence[Source], format: str | None) -> list[Detection]:
     """One detection a format; several files of one format must be splits of one set."""
     found = []
-    for kind in sorted(
-        {source.format for source in sources} & set([format] if format else FILE_FORMATS)
-    ):
+    kinds = {source.format for source in sources} & set([format] if format else FILE_FORMATS)
+    if format is None and "coco" in kinds:
+        kinds.discard("instances")  # COCO keeps boxes beside its captions: --format instances
+    for kind in sorted(kinds):
         same = tuple(source for source in sources if source.format == kind)
         splits = {source.split for source in same}
         if len(same) > 1 and (None in splits or len(splits) < len(same)):
@@ -178,6 +193,9 @@ def _arrangements(root: Path, lists: Sequence[Detection]) -> list[Detection]:
             return []
         raise
     explained = any(names_present_pictures(source) for way in lists for source in way.sources)
+    published = folder_way(root)
+    if published is not None:
+        return [Detection(published.format, published.why)]
     ways = []
     beside = layout.with_side_cars
     if beside and all(holds_captions(picture.side_cars[0]) for picture in beside[:3]):
@@ -209,8 +227,13 @@ def find_lists(root: Path) -> list[Source]:
     for folder in top:
         if folder.name.lower() in SPLIT_NAMES and folder.is_dir():
             named |= {f: split_name(folder.name) for f in sorted(folder.glob("metadata.*"))}
-    sniffed = ((sniff(file), split) for file, split in named.items())
-    return [Source(s.file, s.format, s.why, s.images, split) for s, split in sniffed if s]
+    sniffed = [(source, split) for file, split in named.items() if (source := sniff(file))]
+    ways = [(source.file, Way(source.format, source.why)) for source, _ in sniffed]
+    return [
+        Source(source.file, source.format, source.why, source.images, split)
+        for (source, split), (file, way) in zip(sniffed, ways, strict=True)
+        if not is_companion(file, way, ways)
+    ]
 
 
 def split_of(stem: str) -> str | None:
@@ -227,7 +250,8 @@ def candidate_roots(file: Path, split: str | None) -> list[Path]:
     if file.parent.name == "annotations":  # COCO keeps the folders of pictures beside it
         bases.append(file.parent.parent)
     dated = re.search(r"(train|val|test)\d{4}", file.stem)
-    inner = ["images", "Images", "img", dated[0] if dated else None, split, *FLICKR_FOLDERS]
+    inner = ["images", "Images", "img", dated[0] if dated else None, split, *FLICKR_FOLDERS,
+             *PUBLISHED_PICTURES]  # fmt: skip
     found = [base / name for base in bases for name in inner if name and (base / name).is_dir()]
     return [*bases, *found]
 
@@ -247,6 +271,9 @@ def names_present_pictures(source: Source) -> bool:
 def sniff(file: Path) -> Source | None:
     """What a file lists, from its content; None when that is not pictures."""
     suffix = file.suffix.lower()
+    known = named_way(file)
+    if known is not None:
+        return Source(file, known.format, known.why)
     try:
         with file.open("rb") as handle:
             head = handle.read(HEAD_BYTES)
@@ -276,6 +303,9 @@ def _sniff_table(file: Path, text: str) -> Source | None:
     if file.suffix.lower() == ".txt" and not columns.captions:
         return None  # prose whose first line happens to hold such a word
     names = header_names(header, delimiter)
+    published = table_way(names, text) if delimiter == "\t" else None
+    if published is not None:
+        return Source(file, published.format, published.why)
     kind = "tsv" if delimiter == "\t" else "csv"
     why = f"a header with {', '.join(repr(n) for n in (columns.image, *columns.captions) if n)}"
     return Source(file, kind, why, _cells_of(lines[1:4], names, columns.image or "", delimiter))
@@ -293,6 +323,9 @@ def _cells_of(
 
 
 def _sniff_json(file: Path, head: str, tail: str) -> Source | None:
+    published = json_way(file, head, tail)
+    if published is not None:
+        return Source(file, published.format, published.why, published.images)
     text = head.lstrip()
     keys = tuple(dict.fromkeys(re.findall(r'"([^"\\\n]{1,40})"\s*:', text)))
     image = find_columns(keys).image

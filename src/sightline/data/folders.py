@@ -138,9 +138,10 @@ def read_side_cars(root: Path) -> Reading:
         captions = tuple(text for text in row.captions if text)
         empty += len(row.captions) - len(captions)
         bare += [] if picture.side_cars else [picture.id]
+        said = row.said.of_record([picture.path], picture.id)
         records.append(
-            Record(picture.id, picture.path, captions, row.label, row.split, row.extra)
-        )  # fmt: skip
+            Record(picture.id, picture.path, captions, row.label, row.split, row.extra, **said)
+        )
     note = f"{len(bare)} picture(s) have no side-car and so no caption: {', '.join(bare[:3])}"
     return Reading(records, empty, (note,) if bare else ())
 

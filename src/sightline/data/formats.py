@@ -19,7 +19,19 @@ from sightline.data.detect import (
 )
 from sightline.data.flickr30k import read_flickr30k
 from sightline.data.folders import read_class_folders, read_pictures, read_side_cars
-from sightline.data.records import Dataset
+from sightline.data.published.choice_tables import read_choice_table
+from sightline.data.published.conversations import read_llava, read_messages, read_prefix_suffix
+from sightline.data.published.instances import read_instances
+from sightline.data.published.questions import (
+    read_chart_qa,
+    read_gqa,
+    read_pope,
+    read_text_vqa,
+    read_vqa,
+)
+from sightline.data.published.refcoco import read_refcoco
+from sightline.data.published.voc import read_voc
+from sightline.data.records import Dataset, Record
 from sightline.data.shards.detect import SHARD_FORMATS
 from sightline.data.shards.files import refuse_address
 from sightline.data.shards.img2dataset import read_img2dataset
@@ -46,6 +58,7 @@ FOLDER_READERS: Mapping[str, Callable[[Path], Reading]] = {
     "parquet": read_parquet,
     "arrow": read_saved,
     "img2dataset": read_img2dataset,
+    "voc": read_voc,
 }
 FILE_READERS: Mapping[str, FileReader] = {
     "csv": read_table,
@@ -55,6 +68,17 @@ FILE_READERS: Mapping[str, FileReader] = {
     "coco": read_coco,
     "karpathy": read_karpathy,
     "flickr30k": read_flickr30k,
+    "vqa": read_vqa,
+    "textvqa": read_text_vqa,
+    "chartqa": read_chart_qa,
+    "gqa": read_gqa,
+    "pope": read_pope,
+    "messages": read_messages,
+    "llava": read_llava,
+    "prefix-suffix": read_prefix_suffix,
+    "instances": read_instances,
+    "refcoco": read_refcoco,
+    "vlmeval": read_choice_table,
 }
 FORMATS = (*FOLDER_FORMATS, *FILE_FORMATS, *SHARD_FORMATS)
 """Every name that `format=` and `--format` take."""
@@ -72,11 +96,14 @@ def open_dataset(
     Formats, found by themselves: `imagefolder` (a folder a class, also below train, val, test),
     `sidecar` (x.jpg with x.txt, x.caption or x.json), `csv` and `tsv` with a header, `jsonl` (also
     metadata.jsonl), `json` (one array, as BLIP and LAVIS write), `coco` (captions), `karpathy`,
-    `flickr30k` (token file or csv), `pictures` (nothing said); in shards `webdataset` (a tar, a
-    folder of tars, `name-{000..127}.tar`), `parquet`, `arrow` (saved by `datasets`), `img2dataset`
-    (its three outputs). For sets too large for the memory there is `open_shards` in
-    `sightline.data.shards.webdataset`.
-    Lines about the same picture join into one record with several captions.
+    `flickr30k` (token file or csv), `pictures` (nothing said); with questions `vqa` (VQAv2: two
+    files), `textvqa` (also DocVQA), `chartqa`, `gqa`, `pope`, `vlmeval` (TSV); with conversations
+    `messages`, `llava`, `prefix-suffix`; with regions `instances` (COCO), `refcoco`, `voc`; in
+    shards `webdataset` (a tar, a folder of tars, `name-{000..127}.tar`), `parquet`, `arrow` (saved
+    by `datasets`), `img2dataset` (its three outputs). For sets too large for the memory there is
+    `open_shards` in `sightline.data.shards.webdataset`.
+    Lines about the same picture join into one record with several captions; a question, an
+    expression or a conversation is a record of its own.
 
     Args:
         format: one of `FORMATS`, where detection finds more than one way, or to be sure.
@@ -143,7 +170,7 @@ def _together(readings: Sequence[Reading]) -> Reading:
 
 def _check_present(dataset: Dataset, way: Detection) -> None:
     missing = dataset.report.missing
-    if len(missing) < len(dataset):
+    if len(missing) < len(dataset) or any(map(_any_there, dataset)):
         if missing:
             log.warning(
                 "%s: %d of %d pictures are missing", dataset.name, len(missing), len(dataset)
@@ -154,3 +181,7 @@ def _check_present(dataset: Dataset, way: Detection) -> None:
         f"{dataset.name}: none of its {len(dataset)} pictures is there, the first is sought at "
         f"{first}: name their folder with images=FOLDER"
     )
+
+
+def _any_there(record: Record) -> bool:
+    return any(not isinstance(p, Path) or p.is_file() for p in record.pictures)

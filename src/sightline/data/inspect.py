@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Example(NamedTuple):
     captions: tuple[str, ...]
     label: str | None
     split: str | None
+    said: str = ""
+    """Its question with the first answer, its first turn, or the names of its regions."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def inspect_dataset(
         DataError: as `open_dataset`; with `strict` also for broken pictures.
     """
     dataset = open_dataset(path, format, split=split, images=images)
-    chosen = _spread(dataset, limit)
+    chosen = _spread(_one_a_picture(dataset), limit)
     looks = _look_at(chosen, decode, progress)
     for look in looks:
         if look.reason:
@@ -139,8 +141,18 @@ def _inspection(
         file_formats=dict(Counter(look.kind for look in good).most_common()),
         file_bytes=quantiles(look.size for look in good),
         duplicates=_duplicates(good),
-        examples=tuple(Example(r.id, r.captions, r.label, r.split) for r in dataset[:examples]),
+        examples=tuple(
+            Example(r.id, r.captions, r.label, r.split, _said(r)) for r in dataset[:examples]
+        ),
     )
+
+
+def _said(record: Record) -> str:
+    if record.question is not None:
+        return f"{record.question} {record.answers[0] if record.answers else ''}".rstrip()
+    if record.messages:
+        return record.messages[0].text
+    return ", ".join(region.label for region in record.regions)
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
@@ -152,10 +164,24 @@ def quantiles(values: Iterable[float]) -> dict[str, float]:
     return dict(zip(names, np.quantile(numbers, QUANTILES).tolist(), strict=True))
 
 
-def _spread(dataset: Dataset, limit: int | None) -> list[Record]:
-    if limit is None or limit >= len(dataset):
-        return list(dataset)
-    return [dataset[i * len(dataset) // limit] for i in range(limit)]
+def _one_a_picture(dataset: Dataset) -> list[Record]:
+    """A record for each picture: several questions may share one, one record have several."""
+    seen: set[object] = set()
+    found = []
+    for record in dataset:
+        for picture in record.pictures:
+            key = picture if isinstance(picture, Path) else id(picture)
+            if key not in seen:
+                seen.add(key)
+                whole = picture is record.image
+                found.append(record if whole else replace(record, image=picture, messages=()))
+    return found
+
+
+def _spread(records: Sequence[Record], limit: int | None) -> list[Record]:
+    if limit is None or limit >= len(records):
+        return list(records)
+    return [records[i * len(records) // limit] for i in range(limit)]
 
 
 def _look_at(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from sightline.core.errors import ConfigError, DataError
 from sightline.data.records import Record
 
+T = TypeVar("T")
+
 _PLACES, _SOURCE = 3, 4  # spawn keys, apart from those of a loader and of windows
 _SPELLING = re.compile(r"(?P<path>.+)=(?P<weight>\d+(?:\.\d+)?)")
 
 
-class Mixture(Sequence[Record]):
-    """Records of several sources in given proportions; a `Loader` shuffles it by itself.
+class Mixture(Sequence[T]):
+    """Records, or examples, of several sources in given proportions; a `Loader` shuffles it.
 
     Its length is that of an epoch. An index below the number of all records stands for a record of
     the sources, one behind the other; the same record a second time in one epoch has an index
@@ -45,7 +47,7 @@ class Mixture(Sequence[Record]):
 
     def __init__(
         self,
-        sources: Mapping[str, Sequence[Record]],
+        sources: Mapping[str, Sequence[T]],
         weights: Mapping[str, float],
         length: int | None = None,
     ) -> None:
@@ -69,16 +71,16 @@ class Mixture(Sequence[Record]):
         return self.length
 
     @overload
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         name, place = self.source_of(index)
         return self.sources[name][place]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[T]:
         """Every record of every source once, whatever the weights."""
         for source in self.sources.values():
             yield from source
@@ -130,7 +132,7 @@ class Mixture(Sequence[Record]):
         return np.concatenate(indices)[order]
 
     def _drawn(
-        self, source: Sequence[Record], number: int, seed: int, first: int, count: int
+        self, source: Sequence[T], number: int, seed: int, first: int, count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The next `count` records of a source, and its turn in which each is drawn, from 0."""
         size = len(source)
@@ -147,13 +149,13 @@ class Mixture(Sequence[Record]):
         turns = np.arange(first, first + count) // size - begin
         return drawn, turns
 
-    def having(self, wanted: Callable[[Record], bool]) -> Mixture:
+    def having(self, wanted: Callable[[T], bool]) -> Mixture[T]:
         """The same proportions of the records that are wanted.
 
         Raises:
             DataError: a source has none.
         """
-        kept: dict[str, list[Record]] = {}
+        kept: dict[str, list[T]] = {}
         for name, source in self.sources.items():
             kept[name] = [record for record in source if wanted(record)]
             if not kept[name]:
@@ -208,7 +210,7 @@ def parse_mixture(text: str) -> dict[str, float] | None:
     return weights
 
 
-def _check(sources: Mapping[str, Sequence[Record]], weights: Mapping[str, float]) -> None:
+def _check(sources: Mapping[str, Sequence[Any]], weights: Mapping[str, float]) -> None:
     if not sources or set(sources) != set(weights):
         raise ConfigError(
             f"a mixture needs a weight for each source: sources {sorted(sources)}, weights for "

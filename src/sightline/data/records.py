@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sightline.core.errors import DataError, unknown_name
+from sightline.data.regions import Region
+from sightline.data.turns import Turn, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +52,22 @@ class Record:
     split: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the source says about the picture, untouched."""
+    question: str | None = None
+    """What is asked about the picture; a picture with three questions is three records."""
+    answers: tuple[str, ...] = ()
+    """What people answered, one entry each, equal ones too."""
+    choices: tuple[str, ...] = ()
+    """Among which answers to choose, in the order in which they are shown."""
+    regions: tuple[Region, ...] = ()
+    more_images: tuple[Picture, ...] = ()
+    """Further pictures or frames, where one record is about several."""
+    messages: tuple[Turn, ...] = ()
+    """A conversation; its pictures are those of the record."""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All of its pictures in order."""
+        return (self.image, *self.more_images)
 
     @property
     def caption(self) -> str:
@@ -88,6 +107,15 @@ class DatasetReport:
     """What was left out or looked odd, one sentence each."""
     damage: tuple[str, ...] = ()
     """Parts of the source that could not be used, one sentence a kind."""
+    questions: int = 0
+    answers: int = 0
+    regions: int = 0
+    outlines: int = 0
+    """Regions that have an outline, so that a mask can be drawn."""
+    region_labels: Mapping[str, int] = field(default_factory=dict)
+    turns: int = 0
+    further_pictures: int = 0
+    """Pictures beyond the first of each record."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON values (numbers of captions become text, as JSON keys must)."""
@@ -168,14 +196,15 @@ class Dataset(Sequence[Record]):
 
     @property
     def fingerprint(self) -> str:
-        """Sixty-four hexadecimal digits that change with any id, caption, label or split.
+        """Sixty-four hexadecimal digits that change with any id, caption, label, split, question,
+        answer, choice, region or turn.
 
         Of the records, not of the pixels: it stays the same where the folder is copied.
         """
         digest = hashlib.sha256()
         for record in self.records:
             fields = (record.id, *record.captions, record.label or "", record.split or "")
-            for text in (str(len(record.captions)), *fields):
+            for text in (str(len(record.captions)), *fields, *_further(record)):
                 data = text.encode("utf-8", "surrogatepass")
                 digest.update(len(data).to_bytes(8, "little") + data)
         return digest.hexdigest()
@@ -205,7 +234,7 @@ class Dataset(Sequence[Record]):
     def report(self) -> DatasetReport:
         """What is known now; looks once whether the files of the pictures are there."""
         if self._missing is None:
-            self._missing = tuple(r.id for r in self.records if _is_missing(r.image))
+            self._missing = tuple(r.id for r in self.records if any(map(_is_missing, r.pictures)))
         ids = Counter(record.id for record in self.records)
         per_picture = Counter(len(record.captions) for record in self.records)
         return DatasetReport(
@@ -222,6 +251,7 @@ class Dataset(Sequence[Record]):
             broken=dict(self._broken),
             notes=self.notes,
             damage=self.damage,
+            **_spoken(self.records),
         )
 
     def check(self) -> None:
@@ -244,6 +274,36 @@ class Dataset(Sequence[Record]):
         ids = {record.id for record in part.records}
         part._broken = {id: reason for id, reason in self._broken.items() if id in ids}
         return part
+
+
+def _further(record: Record) -> tuple[str, ...]:
+    """What a record says beyond captions, as one text; none where that is nothing.
+
+    None, so that the fingerprint of data without any of it is what it always was.
+    """
+    said = (record.question, record.answers, record.choices, record.regions, record.messages,
+            record.more_images)  # fmt: skip
+    if not any(said) and record.question is None:
+        return ()
+    regions = [region.to_json() for region in record.regions]
+    turns = to_json(record.messages, record.pictures)
+    fields = [record.question, record.answers, record.choices, regions, turns,
+              len(record.more_images)]  # fmt: skip
+    return (json.dumps(fields, sort_keys=True),)
+
+
+def _spoken(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts of what there is to say and to point at, by the names of the report."""
+    regions = [region for record in records for region in record.regions]
+    return {
+        "questions": sum(record.question is not None for record in records),
+        "answers": sum(len(record.answers) for record in records),
+        "regions": len(regions),
+        "outlines": sum(region.outline is not None for region in regions),
+        "region_labels": _histogram(region.label for region in regions),
+        "turns": sum(len(record.messages) for record in records),
+        "further_pictures": sum(len(record.more_images) for record in records),
+    }
 
 
 def _is_missing(image: object) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import DataError
 from sightline.data.columns import Reading, Row, assemble, find_columns, row_from
+from sightline.data.entries import key_of, lists_of, object_of, text_of
 from sightline.data.lines import parse_json, place, read_document, text_lines
 from sightline.data.records import split_name
 
@@ -100,7 +101,7 @@ def _json_line_rows(path: Path, split: str | None) -> Iterator[Row]:
         if not text.strip():
             continue
         value = parse_json(text.rstrip("\r\n"), path, number)
-        yield row_from(_object(value, place(path, number)), place(path, number), split)
+        yield row_from(object_of(value, place(path, number)), place(path, number), split)
 
 
 def read_json_array(path: Path, roots: Sequence[Path], split: str | None = None) -> Reading:
@@ -113,7 +114,7 @@ def read_json_array(path: Path, roots: Sequence[Path], split: str | None = None)
     if not isinstance(document, list):
         raise DataError(f"{place(path)}: a JSON array of records is expected, got an object")
     entries = ((f"{place(path)}, entry {i}", value) for i, value in enumerate(document, 1))
-    return assemble((row_from(_object(v, where), where, split) for where, v in entries), roots)
+    return assemble((row_from(object_of(v, where), where, split) for where, v in entries), roots)
 
 
 def read_coco(path: Path, roots: Sequence[Path], split: str | None = None) -> Reading:
@@ -122,25 +123,27 @@ def read_coco(path: Path, roots: Sequence[Path], split: str | None = None) -> Re
     Raises:
         DataError: missing lists or keys, or annotations without captions.
     """
-    images, annotations = _lists(path, "images", "annotations")
+    images, annotations = lists_of(path, "images", "annotations")
     rows: dict[Any, Row] = {}
     for i, image in enumerate(images, 1):
         where = f"{place(path)}, images entry {i}"
-        key = _key(image, "id", where)
+        key = key_of(image, "id", where)
         if key in rows:
             raise DataError(f"{where}: id {key!r} occurs twice")
-        name = _text(image, "file_name", where)
+        name = text_of(image, "file_name", where)
         extra = {k: v for k, v in image.items() if k not in ("id", "file_name")}
         rows[key] = Row(name, [], where, split=split, id=str(key), extra=extra)
     strangers = 0
     for i, annotation in enumerate(annotations, 1):
         where = f"{place(path)}, annotations entry {i}"
-        if "caption" not in _object(annotation, where) and "bbox" in annotation:
-            raise DataError(f"{where}: boxes and no caption: use the captions file of this set")
-        row = rows.get(_key(annotation, "image_id", where))
+        if "caption" not in object_of(annotation, where) and "bbox" in annotation:
+            raise DataError(
+                f"{where}: boxes and no caption: read it as instances, or use the captions file"
+            )
+        row = rows.get(key_of(annotation, "image_id", where))
         strangers += row is None
         if row is not None:
-            row.captions.append(_text(annotation, "caption", where, empty=True).strip())
+            row.captions.append(text_of(annotation, "caption", where, empty=True).strip())
     reading = assemble(rows.values(), roots)
     note = f"{strangers} caption(s) of pictures that {place(path)} does not list were left out"
     return Reading(reading.records, reading.empty_captions, (note,) if strangers else ())
@@ -152,16 +155,16 @@ def read_karpathy(path: Path, roots: Sequence[Path], split: str | None = None) -
     Raises:
         DataError: missing lists or keys.
     """
-    (images,) = _lists(path, "images")
+    (images,) = lists_of(path, "images")
     rows = []
     for i, image in enumerate(images, 1):
         where = f"{place(path)}, images entry {i}"
-        name = _text(image, "filename", where)
+        name = text_of(image, "filename", where)
         folder = image.get("filepath")
         sentences = image.get("sentences")
         if not isinstance(sentences, list):
             raise DataError(f"{where}: 'sentences' must be a list")
-        captions = [_text(s, "raw", where, empty=True).strip() for s in sentences]
+        captions = [text_of(s, "raw", where, empty=True).strip() for s in sentences]
         own = image.get("split")
         rows.append(
             Row(
@@ -180,31 +183,3 @@ def read_karpathy(path: Path, roots: Sequence[Path], split: str | None = None) -
 
 def _karpathy_split(name: str) -> str:
     return "train" if name == REST_OF_VAL else split_name(name)
-
-
-def _lists(path: Path, *names: str) -> list[list[Any]]:
-    document = read_document(path)
-    for name in names:
-        if not isinstance(document, Mapping) or not isinstance(document.get(name), list):
-            raise DataError(f"{place(path)}: an object with the list {name!r} is expected")
-    return [document[name] for name in names]
-
-
-def _object(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise DataError(f"{where}: a JSON object is expected, got {type(value).__name__}")
-    return value
-
-
-def _key(entry: Any, name: str, where: str) -> str | int:
-    value = _object(entry, where).get(name)
-    if not isinstance(value, str | int):
-        raise DataError(f"{where}: {name!r} must be a number or text, got {value!r:.40}")
-    return value
-
-
-def _text(entry: Any, name: str, where: str, empty: bool = False) -> str:
-    value = _object(entry, where).get(name)
-    if not isinstance(value, str) or not (value or empty):
-        raise DataError(f"{where}: {name!r} must be text, got {value!r:.40}")
-    return value

@@ -21,12 +21,11 @@ import torch
 from torch import Tensor
 
 from sightline.core.interfaces import Prompt, TextGenerator
-from sightline.generation.answers import Answer, Generated, new_answers
-from sightline.generation.constraints import Constraints, row_constraints
+from sightline.generation.answers import Answer, Generated
+from sightline.generation.constraints import Constraints
 from sightline.generation.options import GenerationOptions
 from sightline.generation.pieces import Decode
-from sightline.generation.prompt_rows import check_prompt
-from sightline.generation.rules import Rules
+from sightline.generation.rules import Rules, begin
 
 
 class Beam(NamedTuple):
@@ -51,25 +50,23 @@ def beam_search(
     Raises:
         InputError, ConfigError, SightlineError: as `generation.text.generate`.
     """
-    lengths = check_prompt(prompt)
-    answers = new_answers(len(prompt.ids), options, end_ids, decode)
-    rules = Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))
+    answers, rules = begin(prompt, options, end_ids, decode, constraint)
     searches = [_Search(answer, options) for answer in answers]
     if not searches or not options.max_new_tokens:
         return [[Beam(answer.generated(), 0.0)] for answer in answers]
     logits, cache = network.prefill(prompt, options.max_new_tokens - 1)
     width = max(2, 1 + len(answers[0].end_ids)) * options.beams
+    active = searches
     while True:
-        followed = [(s, beam) for s in searches if not s.done for beam in s.open]
-        expanded = _expand(logits, [beam for _, beam in followed], rules, width)
-        for search in searches:
-            if not search.done:
-                own = [c for (s, _), row in zip(followed, expanded, strict=True) for c in row
-                       if s is search]  # fmt: skip
-                search.advance(sorted(own, key=lambda c: -c.total)[:width])
-        going = [beam for s in searches if not s.done for beam in s.open]
-        if not going:
+        followed = [beam for search in active for beam in search.open]
+        expanded = iter(_expand(logits, followed, rules, width))
+        for search in active:
+            own = [candidate for _ in search.open for candidate in next(expanded)]
+            search.advance(sorted(own, key=lambda candidate: -candidate.total)[:width])
+        active = [search for search in active if not search.done]
+        if not active:
             return [search.found for search in searches]
+        going = [beam for search in active for beam in search.open]
         places = [beam.place for beam in going]
         ids = torch.tensor([beam.answer.ids[-1] for beam in going], device=logits.device)
         if places != list(range(len(followed))):

@@ -93,7 +93,7 @@ def allowed_rows(
     Raises:
         InputError: a constraint that answers with something else than booleans for the vocabulary.
     """
-    if not any(constraints):
+    if all(constraint is None for constraint in constraints):
         return None
     allowed = torch.ones(len(written), width, dtype=torch.bool)
     for row, (constraint, ids) in enumerate(zip(constraints, written, strict=True)):

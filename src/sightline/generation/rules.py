@@ -1,15 +1,23 @@
-"""What the options and constraints make of a network's scores, row by row."""
+"""What is known before the first token: the rows that are answered, and the rules they obey."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from sightline.core.interfaces import Prompt
-from sightline.generation.constraints import Constraint, allowed_rows
+from sightline.generation.answers import Answer, new_answers
+from sightline.generation.constraints import (
+    Constraint,
+    Constraints,
+    allowed_rows,
+    row_constraints,
+)
 from sightline.generation.options import GenerationOptions
+from sightline.generation.pieces import Decode
+from sightline.generation.prompt_rows import check_prompt
 from sightline.generation.sampling import (
     forbid_repeated_ngrams,
     keep_allowed,
@@ -45,9 +53,7 @@ class Rules:
         """
         options = self.options
         if options.repetition_penalty != 1:
-            places = torch.arange(self.ids.shape[1], device=self.ids.device)
-            own = places < self.lengths[:, None]  # [R T]
-            scores = penalise_repetition(scores, self.ids, own, options.repetition_penalty)
+            scores = penalise_repetition(scores, self.ids, self.lengths, options.repetition_penalty)
         if options.no_repeat_ngram:
             scores = forbid_repeated_ngrams(scores, self.ids, self.lengths, options.no_repeat_ngram)
         allowed = allowed_rows(self.constraints, written, scores.shape[1])
@@ -55,10 +61,30 @@ class Rules:
 
     def follow(self, rows: Sequence[int], ids: Tensor) -> None:
         """Go on with these rows, in this order, each with one more token int64[R]."""
+        moved = list(rows) != list(range(len(self.constraints)))
         self.constraints = [self.constraints[row] for row in rows]
         if not self.looks_back:
             return
-        picked = torch.tensor(rows, device=ids.device)
-        lengths = self.lengths[picked]
-        self.ids = self.ids[picked].scatter_(1, lengths[:, None], ids[:, None])
-        self.lengths = lengths + 1
+        if moved:
+            picked = torch.tensor(rows, device=ids.device)
+            self.ids, self.lengths = self.ids[picked], self.lengths[picked]
+        self.ids.scatter_(1, self.lengths[:, None], ids[:, None])
+        self.lengths = self.lengths + 1
+
+
+def begin(
+    prompt: Prompt,
+    options: GenerationOptions,
+    end_ids: Collection[int],
+    decode: Decode | None,
+    constraint: Constraints,
+) -> tuple[list[Answer], Rules]:
+    """An empty answer for each row of the prompt, and the rules.
+
+    Raises:
+        InputError: a prompt that cannot be continued.
+        ConfigError: stop texts without `decode`, or constraints that are not as many as rows.
+    """
+    lengths = check_prompt(prompt)
+    answers = new_answers(len(prompt.ids), options, end_ids, decode)
+    return answers, Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))

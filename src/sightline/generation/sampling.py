@@ -12,30 +12,34 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_LIKELY = 1024
-"""Candidates among which `keep_top_p` looks before it sorts a whole vocabulary."""
+_LIKELY = 256
+"""How many candidates `shortlist` looks at before it takes more."""
+_BLOCK = 64
+"""Tokens whose probabilities `draw` sums first."""
 
 
 def penalise_repetition(
-    logits: Float[Tensor, "B V"], ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], penalty: float
+    logits: Float[Tensor, "B V"],
+    ids: Int[Tensor, "B T"],
+    lengths: Int[Tensor, " B"],
+    penalty: float,
 ) -> Float[Tensor, "B V"]:
-    """Scores of the tokens in `ids` divided by the penalty, or multiplied where they are negative.
+    """Scores of a row's first `lengths` ids divided by the penalty, or multiplied if negative.
 
     CTRL (Keskar et al. 2019, arXiv:1909.05858, section 4.1), in the form that also lowers negative
-    scores. `mask` is True where an id is the row's own.
+    scores.
     """
-    size = logits.shape[1]
-    seen = torch.zeros(len(logits), size + 1, dtype=torch.bool, device=logits.device)
-    seen.scatter_(1, torch.where(mask, ids, size), True)  # padding falls into the column behind
-    lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
-    return torch.where(seen[:, :size], lowered, logits)
+    own = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [B T]
+    wider, places = _with_bin(logits, ids, own)
+    scores = wider.gather(1, places)
+    lowered = torch.where(scores < 0, scores * penalty, scores / penalty)
+    return wider.scatter_(1, places, lowered)[:, :-1]
 
 
 def forbid_repeated_ngrams(
     logits: Float[Tensor, "B V"], ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"], size: int
 ) -> Float[Tensor, "B V"]:
     """No token that would repeat a sequence of `size` tokens of its row's first `lengths` ids."""
-    vocabulary = logits.shape[1]
     if ids.shape[1] < size:
         return logits
     windows = ids.unfold(1, size, 1)  # [B W size]
@@ -43,10 +47,20 @@ def forbid_repeated_ngrams(
     tail = lengths[:, None] + torch.arange(1 - size, 0, device=ids.device)  # [B size-1]
     last = ids.gather(1, tail.clamp(min=0))  # of a row that is too short, no window is inside
     same = (windows[..., :-1] == last[:, None]).all(dim=-1)  # [B W]
-    repeats = same & (ends <= lengths[:, None])  # [B W]
-    banned = torch.zeros(len(logits), vocabulary + 1, dtype=torch.bool, device=logits.device)
-    banned.scatter_(1, torch.where(repeats, windows[..., -1], vocabulary), True)
-    return logits.masked_fill(banned[:, :vocabulary], -math.inf)
+    wider, places = _with_bin(logits, windows[..., -1], same & (ends <= lengths[:, None]))
+    return wider.scatter_(1, places, -math.inf)[:, :-1]
+
+
+def _with_bin(
+    logits: Float[Tensor, "B V"], ids: Int[Tensor, "B T"], meant: Bool[Tensor, "B T"]
+) -> tuple[Float[Tensor, "B U"], Int[Tensor, "B T"]]:
+    """A copy with one column more, and the ids, those that are not meant pointing at it.
+
+    So do ids without a score, as a prompt may hold where its pictures stand.
+    """
+    size = logits.shape[1]
+    meant = meant & (ids >= 0) & (ids < size)
+    return torch.nn.functional.pad(logits, (0, 1)), torch.where(meant, ids, size)
 
 
 def keep_allowed(
@@ -56,46 +70,62 @@ def keep_allowed(
     return logits.masked_fill(~allowed, -math.inf)
 
 
-def keep_top_k(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
-    """The k best tokens of each row, and those that tie with the last of them.
+def shortlist(
+    logits: Float[Tensor, "B V"], top_k: int | None, top_p: float | None
+) -> tuple[Float[Tensor, "B C"], Int[Tensor, "B C"]]:
+    """Among which tokens to draw: their scores, -inf where one is out, and their ids, best first.
 
-    Fan et al. 2018, arXiv:1805.04833, section 5.4.
+    Top-k (Fan et al. 2018, arXiv:1805.04833, section 5.4): the k best, and those that tie with the
+    last of them. Then the nucleus (Holtzman et al. 2020, arXiv:1904.09751, equation 2): the fewest
+    of these that hold the probability p; a token stays if those above it hold less than p, and the
+    first always does. A vocabulary is long and such a list short, so that no more is sorted than
+    turns out to be needed.
     """
-    worst = logits.topk(min(k, logits.shape[1]), dim=1).values[:, -1:]  # [B 1]
-    return logits.masked_fill(logits < worst, -math.inf)
-
-
-def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
-    """The nucleus: the fewest likeliest tokens of each row that hold the probability p.
-
-    Holtzman et al. 2020, arXiv:1904.09751, equation 2. A token stays if those above it hold less
-    than p; the first always does. Only the likeliest are sorted where they suffice, since a whole
-    vocabulary is long and a nucleus short.
-    """
-    if p >= 1:  # everything, however the sums are rounded
-        return logits
-    total = logits.logsumexp(dim=1, keepdim=True)  # [B 1]
-    for count in (min(_LIKELY, logits.shape[1]), logits.shape[1]):
-        likely, order = logits.topk(count, dim=1)  # [B count]
-        share = (likely - total).exp()
-        kept = share.cumsum(dim=1) - share < p
-        kept[:, 0] = True
-        if count == logits.shape[1] or not kept[:, -1].any():
-            break
-    chosen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, order, kept)
-    return keep_allowed(logits, chosen)
+    size = logits.shape[1]
+    top_k = min(top_k or size, size)
+    count = min(_LIKELY if top_k == size else top_k + 1, size)
+    while True:
+        likely, order = logits.topk(count, dim=1)  # [B C]
+        if top_k < size:
+            likely = likely.masked_fill(likely < likely[:, top_k - 1 : top_k], -math.inf)
+        if top_p is not None and top_p < 1:
+            whole = likely if top_k < size else logits
+            share = (likely - whole.logsumexp(dim=1, keepdim=True)).exp()
+            out = share.cumsum(dim=1) - share >= top_p
+            out[:, 0] = False
+            likely = likely.masked_fill(out, -math.inf)
+        if count == size or not (likely[:, -1] > -math.inf).any():
+            return likely, order
+        count = min(count * 8, size)
 
 
 def draw(logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """One token a row with probability softmax(logits), chosen by a number in [0, 1) each.
 
-    The first token at which the cumulated probability exceeds the number. A token of probability 0
-    adds nothing to the sum, so that it is never drawn. Summed in float64: in float32 a vocabulary
-    of 256,000 would lose its rare tokens.
+    The first token at which the cumulated probability exceeds the number: first among blocks of
+    tokens, then within one, both summed in float64, where no rare token of a large vocabulary is
+    lost. A token of probability 0 adds nothing to a sum, so that it is never drawn.
     """
-    cumulated = logits.double().softmax(dim=1).cumsum(dim=1)  # [B V]
-    goal = uniform.to(cumulated)[:, None] * cumulated[:, -1:]  # [B 1]
-    return torch.searchsorted(cumulated, goal, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
+    shares = logits.softmax(dim=1)
+    if filling := -logits.shape[1] % _BLOCK:
+        shares = torch.nn.functional.pad(shares, (0, filling))
+    blocks = shares.unflatten(1, (-1, _BLOCK))  # [B V/64 64]
+    block, rest = _first_above(blocks.sum(dim=2, dtype=torch.float64), uniform.double())
+    within = blocks[torch.arange(len(blocks), device=block.device), block].double()  # [B 64]
+    inside, _ = _first_above(within, rest / within.sum(dim=1))
+    # Scores without a number give one that is in the filling, and the caller's error.
+    return (block * _BLOCK + inside).clamp_(max=logits.shape[1] - 1)
+
+
+def _first_above(
+    shares: Float[Tensor, "B N"], goal: Float[Tensor, " B"]
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """Where the cumulated shares exceed that part of their sum, and by how much it was not met."""
+    cumulated = shares.cumsum(dim=1)
+    # However it was rounded, the goal stays below the sum, which only a share above 0 reaches.
+    limit = (goal * cumulated[:, -1]).minimum(cumulated[:, -1] * (1 - 2**-52))[:, None]  # [B 1]
+    place = torch.searchsorted(cumulated, limit, right=True).clamp_(max=shares.shape[1] - 1)
+    return place[:, 0], (limit - (cumulated - shares).gather(1, place))[:, 0].clamp(min=0)
 
 
 def row_draws(seed: int, rows: int, count: int) -> Float[Tensor, "B N"]:
@@ -104,6 +134,6 @@ def row_draws(seed: int, rows: int, count: int) -> Float[Tensor, "B N"]:
     Every row has a generator of its own that starts from the same seed: what a row draws depends
     neither on its neighbours nor on its place among them.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     own = torch.rand(count, generator=generator, dtype=torch.float64)
     return own.expand(rows, count)

@@ -68,13 +68,14 @@ def score(
         count = max(1, min(rows, scores // (length * first.shape[1])))
         order, chunk = order[:-count], order[-count:]
         tokens = [jobs[job][1] for job in chunk]
+        places = torch.tensor([jobs[job][0] for job in chunk], device=first.device)
+        begins = first[places, [ids[0] for ids in tokens]].tolist()
         rest: list[list[float]] = [[] for _ in chunk]
         if length > 1:
-            places = torch.tensor([jobs[job][0] for job in chunk], device=first.device)
             step = max(1, scores // (count * first.shape[1]))
             rest = _behind(network, cache.select(places), tokens, step)
-        for job, ids, logprobs in zip(chunk, tokens, rest, strict=True):
-            found[job] = [checked(p) for p in (first[jobs[job][0], ids[0]].item(), *logprobs)]
+        for job, begin, logprobs in zip(chunk, begins, rest, strict=True):
+            found[job] = [checked(logprob) for logprob in (begin, *logprobs)]
     scored = iter(found)
     return [[Scored(next(scored)) for _ in own] for own in texts]
 

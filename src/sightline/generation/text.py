@@ -16,14 +16,13 @@ from torch import Tensor
 
 from sightline.core.errors import ConfigError
 from sightline.core.interfaces import Prompt, TextGenerator
-from sightline.generation.answers import Answer, Generated, Piece, new_answers
+from sightline.generation.answers import Answer, Generated, Piece
 from sightline.generation.beams import beam_search
-from sightline.generation.constraints import Constraints, row_constraints
+from sightline.generation.constraints import Constraints
 from sightline.generation.options import GenerationOptions
 from sightline.generation.pieces import Decode
-from sightline.generation.prompt_rows import check_prompt
-from sightline.generation.rules import Rules
-from sightline.generation.sampling import draw, keep_top_k, keep_top_p, row_draws
+from sightline.generation.rules import Rules, begin
+from sightline.generation.sampling import draw, row_draws, shortlist
 
 
 def generate(
@@ -49,9 +48,7 @@ def generate(
     if options.beams > 1:
         found = beam_search(network, prompt, options, end_ids, decode, constraint)
         return [beams[0].answer for beams in found]
-    lengths = check_prompt(prompt)
-    answers = new_answers(len(prompt.ids), options, end_ids, decode)
-    rules = Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))
+    answers, rules = begin(prompt, options, end_ids, decode, constraint)
     for _ in _write(network, prompt, answers, rules):
         pass
     return [answer.generated() for answer in answers]
@@ -78,9 +75,7 @@ def stream(
             f"beams is {options.beams}: a search knows its answer only at the end and cannot be "
             "streamed; set beams to 1, or do not stream"
         )
-    lengths = check_prompt(prompt)
-    answers = new_answers(len(prompt.ids), options, end_ids, decode)
-    rules = Rules(prompt, lengths, options, row_constraints(constraint, len(answers)))
+    answers, rules = begin(prompt, options, end_ids, decode, constraint)
     return _write(network, prompt, answers, rules)
 
 
@@ -96,10 +91,8 @@ def _write(
     draws = row_draws(options.seed, len(active), options.max_new_tokens).to(logits.device)
     for step in range(options.max_new_tokens):
         scores = logits.float()  # [R V]
-        written = [answer.ids for answer in active]
-        ids, logprobs, possible = next_tokens(
-            scores, rules(scores, written), options, draws[:, step]
-        )
+        ruled = rules(scores, [answer.ids for answer in active])
+        ids, logprobs, possible = next_tokens(scores, ruled, options, draws[:, step])
         going = []
         for place, (token, logprob, real) in enumerate(
             zip(ids.tolist(), logprobs.tolist(), possible.tolist(), strict=True)
@@ -129,14 +122,18 @@ def next_tokens(
         uniform: a number in [0, 1) a row, for chance.
     """
     if options.sampled:
-        ruled = ruled / options.temperature
-        if options.top_k is not None:
-            ruled = keep_top_k(ruled, options.top_k)
-        if options.top_p is not None:
-            ruled = keep_top_p(ruled, options.top_p)
-        ids = draw(ruled, uniform)
+        ids, chosen = _drawn(ruled / options.temperature, options, uniform)
     else:
-        ids = ruled.argmax(dim=1)
-    places = ids[:, None]
-    logprobs = scores.gather(1, places)[:, 0] - scores.logsumexp(dim=1)
-    return ids, logprobs, ruled.gather(1, places)[:, 0] != -math.inf
+        chosen, ids = ruled.max(dim=1)
+    logprobs = scores.gather(1, ids[:, None])[:, 0] - scores.logsumexp(dim=1)
+    return ids, logprobs, chosen != -math.inf
+
+
+def _drawn(scores: Tensor, options: GenerationOptions, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """A token of each row int64[R] by chance, and its score."""
+    order = None
+    if options.top_k is not None or options.top_p is not None:
+        scores, order = shortlist(scores, options.top_k, options.top_p)
+    places = draw(scores, uniform)[:, None]
+    ids = places if order is None else order.gather(1, places)
+    return ids[:, 0], scores.gather(1, places)[:, 0]

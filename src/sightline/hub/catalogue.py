@@ -333,7 +333,7 @@ DEFAULTS: Mapping[str, str] = {
 }
 """Command or task to the model it takes when none is named: public, ungated, permissive, small."""
 
-OFFLINE_MODEL = "park-siglip"
+OFFLINE_MODEL, OFFLINE_WRITER = "park-siglip", "park-paligemma"
 
 
 def entries() -> list[Entry]:
@@ -365,22 +365,30 @@ def default_model(task: str, explicit: str | None = None) -> str:
     """The model for a task: the one named, else `SIGHTLINE_MODEL`, else the task's default.
 
     Raises:
-        UnsupportedTaskError: no model is named and this version has none for the task.
+        UnsupportedTaskError: no model is named and this version takes none for the task by itself.
     """
     chosen = explicit or os.environ.get("SIGHTLINE_MODEL") or DEFAULTS.get(task)
-    if not chosen:
+    if chosen:
+        return chosen
+    able = ", ".join(entry.name for entry in models_for(task))
+    if able:
         raise UnsupportedTaskError(
-            f"no model of this version can do {task!r}; it can do {', '.join(sorted(DEFAULTS))}"
+            f"no model is taken for {task!r} unless one is named: --model NAME or SIGHTLINE_MODEL; "
+            f"models which can: {able}"
         )
-    return chosen
+    raise UnsupportedTaskError(
+        f"no model of this version can do {task!r}; it can do {', '.join(sorted(DEFAULTS))}"
+    )
 
 
 def offline_substitute(task: str) -> str | None:
-    """The bundled model to take when the hub cannot be reached; None when none can do the task.
+    """The bundled model to take when the hub cannot be reached, or has no public default.
 
-    It knows drawn parks and no photographs, and who takes it says so first.
+    It knows drawn parks and no photographs, and who takes it says so first. None when none can do
+    the task.
     """
-    return OFFLINE_MODEL if task in DEFAULTS and OFFLINE_MODEL in bundled_names() else None
+    name = OFFLINE_MODEL if task in DEFAULTS else OFFLINE_WRITER if task in WRITER_TASKS else None
+    return name if name in bundled_names() else None
 
 
 def _bundled(name: str) -> Entry:
@@ -391,13 +399,16 @@ def _bundled(name: str) -> Entry:
     return Entry(
         name=name,
         system=kind,
-        tasks=IMAGE_ENCODER_TASKS if kind == "vit" else DUAL_ENCODER_TASKS,
+        tasks=_TASKS_OF_KIND.get(kind, DUAL_ENCODER_TASKS),
         licence=str(card.get("licence", "apache-2.0")),
         parameters=sum(_product(shape) for shape in shapes),
         stored_width=2,
         verified="trained and measured by this project; scores in its card",
         note=f"{card.get('domain', DRAWN_PARKS)}, not for photographs",
     )
+
+
+_TASKS_OF_KIND = {"vit": IMAGE_ENCODER_TASKS, "paligemma": WRITER_TASKS}
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -301,13 +301,13 @@ def _finish(image: Image.Image, options: DecodeOptions, name: str) -> NDArray[np
     if image.format == "JPEG":
         image = with_right_inks(image)
     rgb = to_srgb(image, options.colour_managed, name)
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation_of(image))
     if turn is not None:
         rgb = rgb.transpose(turn)
     return np.array(rgb)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The Exif orientation; 1 where the metadata cannot be read, which must not cost a picture."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))

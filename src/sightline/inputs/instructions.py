@@ -28,6 +28,12 @@ class Instructions:
     segment: str | None = None
     joiner: str = " ; "
     """Between the things that `detect` and `segment` are asked for."""
+    classify: str = "what is this?"
+    """The question whose likeliest answer among some labels is the class."""
+    match: str = 'does this figure show "{}"? please answer yes or no.'
+    """The question whether a text describes the picture (VQAScore, Lin et al. 2024,
+    arXiv 2404.01291, section 3), answered by one of `yes_no`."""
+    yes_no: tuple[str, str] = ("yes", "no")
     begin: bool = True
     """Whether the begin token stands in front of the words (behind the pictures)."""
     separator: str = ""
@@ -36,6 +42,14 @@ class Instructions:
     """Whose tokens write boxes and masks (`inputs.coordinates`)."""
     picture_tokens: int = 0
     """How many tokens other programs put into a prompt for one picture."""
+    picture: str = ""
+    """Marks a picture in a trusted prompt, in front of its words; pictures without marks are
+    thought to stand there."""
+
+    def knows(self, task: str) -> bool:
+        """Whether the system was trained for a task; whatever answers questions scores answers."""
+        own = {"caption": self.caption, "detect": self.detect, "segment": self.segment}
+        return bool(own.get(task, self.ask)) or task == "logprob"
 
     def caption_prompt(self, detail: str) -> str:
         """The prompt of a caption.
@@ -61,6 +75,25 @@ class Instructions:
     def segmentation(self, names: Sequence[str]) -> str:
         """The prompt that asks for masks."""
         return _filled(self.segment, self.joiner.join(names), "cut out masks")
+
+    def claim(self, text: str) -> str:
+        """The prompt that asks whether a text describes the picture."""
+        return self.question(fill(self.match, text))
+
+    def unmarked(self, prompt: str) -> tuple[str, int]:
+        """A trusted prompt without its marks of pictures, and how many there were.
+
+        Raises:
+            ConfigError: a mark behind words, where no picture can stand.
+        """
+        words, count = prompt, 0
+        while self.picture and words.startswith(self.picture):
+            words, count = words[len(self.picture) :], count + 1
+        if self.picture and self.picture in words:
+            raise ConfigError(
+                f"{self.picture} stands behind words in {prompt[:60]!r}: pictures come first"
+            )
+        return words, count
 
     def encode(self, tokenizer: TextTokenizer, prompt: str, trusted: bool = False) -> list[int]:
         """The ids of a whole prompt, framed.

@@ -103,12 +103,21 @@ class Processor:
             CheckpointError: the folder held no tokenizer.
             TextError: something that no tokenizer can take.
         """
+        return self.tokenizer(texts, trusted)
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """What reads words.
+
+        Raises:
+            CheckpointError: the folder held no tokenizer.
+        """
         if self.text is None:
             raise CheckpointError(
                 f"{self._source}: no tokenizer in this folder, so no text can be read; "
                 f"put the checkpoint's tokenizer files there ({', '.join(VOCABULARIES)})"
             )
-        return self.text(texts, trusted)
+        return self.text
 
     def save(self, folder: Path, system: str, picture_tokens: int = 0) -> None:
         """Write what transformers' AutoProcessor, AutoImageProcessor and AutoTokenizer load.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import string
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +22,7 @@ from sightline.inputs.word_pieces import BERT_TOKENS, bert_backend
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Rules = Literal["siglip", "clip", "bert"]
+Rules = Literal["siglip", "clip", "bert", "paligemma"]
 
 _CLIP = {
     "bos_token": "<|startoftext|>",
@@ -30,7 +30,12 @@ _CLIP = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-_LEAST = {"siglip": 64, "clip": 600, "bert": 128}
+_LEAST = {"siglip": 64, "clip": 600, "bert": 128, "paligemma": 1300}
+_GEMMA = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+PLACES = tuple(f"<loc{number:04d}>" for number in range(1024))
+SHAPES = tuple(f"<seg{number:03d}>" for number in range(128))
+IMAGE = "<image>"
+"""PaliGemma's tokens beside the words: places, shapes of masks, and where a picture stands."""
 _SIGLIP = {"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -48,7 +53,9 @@ def train_vocabulary(
     "siglip": every text ends in </s> (id 1) and is filled with it to `max_length`; <unk> is 2.
     "clip": <|startoftext|> and <|endoftext|> frame the text; they have the two highest ids, so
     that pooling at the largest id and at the end token agree. "bert": [PAD], [UNK], [CLS], [SEP]
-    and [MASK] are 0 to 4, and [CLS] and [SEP] frame the text. Equal texts give equal vocabularies.
+    and [MASK] are 0 to 4, and [CLS] and [SEP] frame the text. "paligemma": <pad>, <eos>, <bos>,
+    <unk> and the newline are 0 to 4, <image>, 1024 places and 128 shapes the last ids; punctuation
+    is kept and nothing is added. Equal texts give equal vocabularies.
 
     Args:
         size: ids at most; fewer where the texts hold no more pairs.
@@ -69,6 +76,9 @@ def train_vocabulary(
     elif rules == "bert":
         config |= {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
         backend, special = _bert(texts, size), BERT_TOKENS
+    elif rules == "paligemma":
+        backend, special = _paligemma(texts, size), _GEMMA
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
     else:
         backend, special = _siglip(texts, size, keep_punctuation), _SIGLIP
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -79,16 +89,37 @@ def train_vocabulary(
 
 
 def _siglip(texts: Iterable[str], size: int, keep_punctuation: bool) -> Tokenizer:
-    from tokenizers import (
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        processors,
-        trainers,
+    from tokenizers import processors
+
+    special = ["<pad>", "</s>", "<unk>"]
+    backend = _pairs(texts, size, special, keep_punctuation)
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
+    return backend
+
+
+def _paligemma(texts: Iterable[str], size: int) -> Tokenizer:
+    from tokenizers import AddedToken
+
+    own = [*PLACES, *SHAPES, IMAGE]
+    special = [*_GEMMA.values(), "\n"]
+    backend = _pairs(texts, size - len(own), special, keep_punctuation=True)
+    # Before normalisation, which would take them apart; the newline is no special token, as it is
+    # none in Gemma's vocabulary, and places and shapes are part of an answer.
+    backend.add_special_tokens(
+        [AddedToken(token, normalized=False) for token in (*_GEMMA.values(), IMAGE)]
+    )
+    plain = [AddedToken(token, normalized=False) for token in ("\n", *PLACES, *SHAPES)]
+    backend.add_tokens(plain)
+    return backend
+
+
+def _pairs(
+    texts: Iterable[str], size: int, special: Sequence[str], keep_punctuation: bool
+) -> Tokenizer:
+    """Byte pairs of lower-cased words that begin with a mark for the space in front of them."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
     steps: list[Any] = [normalizers.NFKC(), normalizers.Lowercase()]
@@ -106,14 +137,11 @@ def _siglip(texts: Iterable[str], size: int, keep_punctuation: bool) -> Tokenize
     letters += string.punctuation if keep_punctuation else ""
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=["<pad>", "</s>", "<unk>"],
+        special_tokens=list(special),
         initial_alphabet=[*letters, "\u2581"],
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    backend.post_processor = processors.TemplateProcessing(
-        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
-    )
     return backend
 
 

@@ -109,7 +109,7 @@ class PaliGemma(Writer):
         """Pictures of one size to the vectors that the decoder reads; unscaled."""
         return self.projector(self.image.tokens(pixels))
 
-    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "N D"]]:
+    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "_ D"]]:
         """For each row its pictures, then its words."""
         words = self.token_vectors(prompt.ids, prompt.mask)
         if not any(prompt.pictures):
@@ -159,6 +159,7 @@ def instructions(config: PaliGemmaConfig) -> Instructions:
         segment="segment {}",
         separator="\n",
         picture_tokens=(height // tall) * (width // wide),
+        picture="<image>",
     )
 
 

@@ -22,6 +22,7 @@ SYSTEMS: Mapping[str, str] = {
     "gemma": "sightline.models.gemma",
     "gemma2": "sightline.models.gemma2",
     "paligemma": "sightline.models.paligemma",
+    "mask_codec": "sightline.models.mask_codec",
 }
 """System name to the module whose `SYSTEM` describes it."""
 

@@ -65,7 +65,7 @@ class DecoderBlock(nn.Module):
     def __init__(
         self,
         norm1: nn.Module,
-        attention: Attention,
+        attention: nn.Module,
         norm2: nn.Module,
         mlp: nn.Module,
         after1: nn.Module | None = None,

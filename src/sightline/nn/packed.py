@@ -20,12 +20,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sightline.core.errors import ConfigError
 from sightline.core.streams import side_by_side, streams
-from sightline.nn.blocks import Block, Transformer
-from sightline.nn.linear import Linear
-from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, gelu_tanh, quick_gelu
+from sightline.nn.attention import Attention
+from sightline.nn.blocks import Block, DecoderBlock, Transformer
+from sightline.nn.linear import Linear, TokenTable
+from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, GatedMLP, gelu_tanh, quick_gelu
 from sightline.nn.norms import at_least_float32
+from sightline.nn.packed_decoder import PackedAttention, PackedGatedMLP, PackedTable
+from sightline.nn.packed_linear import PackedLinear as PackedLinear
+from sightline.nn.packed_linear import product as product
 
 FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.relu: ("relu", ""),
@@ -34,64 +37,10 @@ FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     gelu_tanh: ("gelu", "tanh"),
 }
 """Activations to what oneDNN calls them: kind and algorithm."""
+PACKABLE = frozenset({torch.bfloat16, torch.float32})
+"""Number types that can be packed."""
 ROWS_A_CORE = 512
 """Vectors that one core walks through the blocks at a time, for 2 MB of second-level cache."""
-
-
-class PackedLinear(nn.Module):
-    """A linear layer of lowered weights, for inference on the CPU."""
-
-    weight: Tensor
-    """[O D] in oneDNN's own layout; `to_dense` gives the plain one."""
-    bias: Tensor | None
-
-    def __init__(self, weight: Float[Tensor, "O D"], bias: Float[Tensor, " O"] | None) -> None:
-        super().__init__()
-        self.out_features, self.in_features = weight.shape
-        self.weight = _reordered(weight)
-        self.register_buffer("bias", None if bias is None else bias.detach())
-
-    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
-        return product(x, self.weight, self.bias)
-
-    def plain(self) -> Linear:
-        """The layer that this was made of."""
-        with torch.device("meta"):
-            layer = Linear(self.in_features, self.out_features, bias=self.bias is not None)
-        layer.weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias, requires_grad=False)
-        return layer
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self.weight.to_dense()
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        given = state_dict.pop(f"{prefix}weight", None)
-        if given is not None:
-            self.weight = _reordered(given.to(self.weight.dtype))
-        else:
-            rest[2].append(f"{prefix}weight")  # missing keys
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        dense = fn(self.weight.to_dense())
-        if dense.device.type != "cpu" or dense.dtype != self.weight.dtype:
-            raise ConfigError(
-                f"these weights are packed for the CPU in {self.weight.dtype} and cannot become "
-                f"{dense.dtype} on {dense.device}: load the model with that device and dtype, or "
-                "call sightline.nn.packed.unpack(network) first"
-            )
-        super()._apply(fn, recurse)
-        return self
-
-    # oneDNN's tensors cannot be copied or pickled.
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "weight": self.weight.to_dense()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "weight": _reordered(state["weight"])})
 
 
 class PackedMLP(nn.Module):
@@ -219,28 +168,6 @@ def by_picture(mask: Bool[Tensor, ...]) -> bool:
     return mask.dim() == 4 and mask.shape[0] > 1
 
 
-def product(
-    x: Float[Tensor, "*B D"],
-    weight: Tensor,
-    bias: Float[Tensor, " O"] | None,
-    kind: str = "none",
-    algorithm: str = "",
-) -> Float[Tensor, "*B O"]:
-    """activation(x W^T + b) with a packed weight, in the weight's number type.
-
-    Raises:
-        ConfigError: a gradient is wanted.
-    """
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise ConfigError(
-            "packed weights give answers and no gradients: load the model with dtype='float32', or "
-            "call sightline.nn.packed.unpack(network) first"
-        )
-    x = x.to(weight.dtype)
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, kind, [], algorithm)
-    return result
-
-
 def pack(network: nn.Module) -> nn.Module:
     """Pack every linear layer, and what is made of nothing else, in place; returns the network.
 
@@ -248,6 +175,8 @@ def pack(network: nn.Module) -> nn.Module:
     weights that are neither bfloat16 nor float32.
     """
     for name, module in list(network.named_children()):
+        if type(module) is DecoderBlock:
+            _join(module)
         pack(module)
         packed = _packed(module)
         if packed is not module:
@@ -255,10 +184,28 @@ def pack(network: nn.Module) -> nn.Module:
     return network
 
 
+def _join(block: DecoderBlock) -> None:
+    """Make one product of the layers of a decoder's block that read the same vectors."""
+    attention, mlp = block.attention, block.mlp
+    if type(attention) is Attention and _plain(attention.q, attention.k, attention.v):
+        block.attention = PackedAttention(attention, attention.out)
+    if type(mlp) is GatedMLP and _plain(mlp.gate, mlp.up):
+        block.mlp = PackedGatedMLP(mlp, mlp.down)
+
+
+def _plain(*layers: nn.Module) -> bool:
+    """Whether all are linear layers of one kind, without an addition."""
+    kinds = {type(layer) for layer in layers}
+    types = {layer.weight.dtype for layer in layers}
+    return kinds == {Linear} and len(types) == 1 and types <= PACKABLE
+
+
 def _packed(module: nn.Module) -> nn.Module:
     """The packed form of a module whose own parts are packed already, where there is one."""
-    if type(module) is Linear and module.weight.dtype in (torch.bfloat16, torch.float32):
+    if type(module) is Linear and module.weight.dtype in PACKABLE:
         return PackedLinear(module.weight, module.bias)
+    if type(module) is TokenTable and module.weight.dtype in PACKABLE:
+        return PackedTable(module)
     if type(module) is MLP:
         fusable = module.activation in FUSED or module.activation is quick_gelu
         fc1, fc2 = module.fc1, module.fc2
@@ -273,16 +220,18 @@ def _foldable(block: nn.Module) -> bool:
     return type(block) is Block and not block.post_norm and isinstance(block.mlp, PackedMLP)
 
 
+PACKED = (
+    PackedLinear, PackedMLP, PackedBlock, PackedTransformer, PackedAttention, PackedGatedMLP,
+    PackedTable,
+)  # fmt: skip
+"""What `unpack` makes plain again."""
+
+
 def unpack(network: nn.Module) -> nn.Module:
     """Undo `pack`, in place; returns the network."""
     for name, module in list(network.named_children()):
-        if isinstance(module, PackedLinear | PackedMLP | PackedBlock | PackedTransformer):
+        if isinstance(module, PACKED):
             module = module.plain().train(module.training)
             setattr(network, name, module)
         unpack(module)
     return network
-
-
-def _reordered(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
-    return packed

@@ -53,6 +53,7 @@ def lay_out(
     prompts: Sequence[int],
     written: Sequence[int],
     rows: Sequence[int] | None = None,
+    slots: int | None = None,
     device: torch.device | None = None,
 ) -> Layout:
     """A layout for prompts of n vectors with m tokens behind each.
@@ -60,9 +61,10 @@ def lay_out(
     Args:
         rows: the row of each sequence, from 0 on; sequences of one row follow each other. None
             gives each its own.
+        slots: L; None for the longest row. A fixed one keeps shapes alike from batch to batch.
 
     Raises:
-        InputError: a sequence without a prompt.
+        InputError: a sequence without a prompt, or a row that is longer than `slots`.
     """
     if min(prompts, default=1) < 1:
         raise InputError(f"prompt {prompts.index(min(prompts)) + 1} holds nothing to go on from")
@@ -73,7 +75,10 @@ def lay_out(
     for row, length in zip(numbers, lengths, strict=True):
         starts.append(ends[row])
         ends[row] += length
-    slots = max(ends, default=0)
+    longest = max(ends, default=0)
+    slots = longest if slots is None else slots
+    if longest > slots:
+        raise InputError(f"a row of {longest} vectors does not fit into {slots} slots")
     firsts = [row * slots + start for row, start in zip(numbers, starts, strict=True)]
     positions = torch.arange(slots).repeat(len(ends), 1)  # [R L]
     prefix = torch.tensor(list(prompts))

@@ -29,7 +29,7 @@ class Writer(nn.Module):
         self.decoder = decoder
         self.prefix_lm = prefix_lm
 
-    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "N D"]]:
+    def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "_ D"]]:
         """What the decoder reads of each row, unequally long.
 
         Raises:
@@ -41,13 +41,17 @@ class Writer(nn.Module):
 
     def token_vectors(
         self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]
-    ) -> list[Float[Tensor, "N D"]]:
+    ) -> list[Float[Tensor, "_ D"]]:
         """The vectors of each row's own tokens."""
         vectors = self.decoder.look_up(ids[mask])  # [S D]
         return list(vectors.split(mask.sum(dim=1).tolist()))
 
     def hidden(
-        self, prompt: Prompt, suffix: TextBatch, rows: Sequence[int] | None = None
+        self,
+        prompt: Prompt,
+        suffix: TextBatch,
+        rows: Sequence[int] | None = None,
+        slots: int | None = None,
     ) -> Float[Tensor, "B M D"]:
         """What predicts each token of the suffixes, for `logits`; for training and scoring.
 
@@ -56,13 +60,22 @@ class Writer(nn.Module):
             suffix: what is written behind, its end token included; padded on the right.
             rows: sequences with one number share a row and do not see each other; None gives each
                 its own row.
+            slots: length of a row; None for the longest. A fixed one keeps shapes alike.
         """
-        heads = self.prompt_vectors(prompt)
+        return self.hidden_behind(self.prompt_vectors(prompt), suffix, rows, slots)
+
+    def hidden_behind(
+        self,
+        prompts: Sequence[Float[Tensor, "_ D"]],
+        suffix: TextBatch,
+        rows: Sequence[int] | None = None,
+        slots: int | None = None,
+    ) -> Float[Tensor, "B M D"]:
+        """`hidden` for prompts whose vectors are known already."""
         tails = self.token_vectors(suffix.ids, suffix.mask)
-        layout = lay_out(
-            [len(head) for head in heads], [len(tail) for tail in tails], rows, suffix.ids.device
-        )
-        parts = [p for head, tail in zip(heads, tails, strict=True) for p in (head, tail[:-1])]
+        lengths = [len(head) for head in prompts], [len(tail) for tail in tails]
+        layout = lay_out(*lengths, rows, slots, suffix.ids.device)
+        parts = [p for head, tail in zip(prompts, tails, strict=True) for p in (head, tail[:-1])]
         hidden = self.decoder(
             layout.place(torch.cat(parts)),
             layout.prefix if self.prefix_lm else None,
@@ -85,7 +98,7 @@ class Writer(nn.Module):
         """Read the prompts: what comes behind each, and a cache with room for so many tokens."""
         heads = self.prompt_vectors(prompt)
         lengths = [len(head) for head in heads]
-        layout = lay_out(lengths, [1] * len(lengths), None, prompt.ids.device)
+        layout = lay_out(lengths, [1] * len(lengths), device=prompt.ids.device)
         prefix = layout.prefix if self.prefix_lm else None
         hidden, cache = self.decoder.start(layout.place(torch.cat(heads)), lengths, prefix, room)
         last = hidden.flatten(0, 1)[layout.predicting]  # [B D]

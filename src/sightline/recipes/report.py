@@ -58,12 +58,15 @@ def write_report(
     curves = out / "curves.png"
     if curves.is_file():
         report.section("Curves").picture(curves.read_bytes())
-    labels = "" if closed_labels(model) else " --labels a,b"
-    (_answers if closed_labels(model) else _pictures)(report, model, plan)
-    report.section("Use it").code(
-        f"sightline classify FILE{labels} --model {model.folder}\n"
-        f"sightline.load({str(model.folder)!r}).embed_images(files)"
-    )
+    if plan.show is not None:
+        plan.show(report, model)
+    else:
+        (_answers if closed_labels(model) else _pictures)(report, model, plan)
+        labels = "" if closed_labels(model) else " --labels a,b"
+        report.section("Use it").code(
+            f"sightline classify FILE{labels} --model {model.folder}\n"
+            f"sightline.load({str(model.folder)!r}).embed_images(files)"
+        )
     settings = settings_of(recipe)
     report.section("Settings").table(
         ["setting", "value"], [[k, str(v)] for k, v in settings.items()]

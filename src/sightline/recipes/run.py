@@ -40,6 +40,7 @@ from sightline.recipes.settings import RunSettings
 from sightline.recipes.splits import Splits, splits
 from sightline.recipes.towers import Start, fitting_size, start_from
 from sightline.tasks.model import Model, load
+from sightline.tasks.report import Report
 from sightline.training import distributed
 from sightline.training.accumulation import Step
 from sightline.training.cost import RunSummary
@@ -83,6 +84,8 @@ class Plan:
     """How the parameters learn."""
     inner: Callable[[nn.Module], nn.Module] = lambda network: network
     """The network of `start` inside a network that is built as `network` is."""
+    show: Callable[[Report, Model], None] | None = None
+    """Writes what the report shows of the model that was kept; None asks it about test pictures."""
 
     def trained(self, network: nn.Module) -> Start:
         """The start with the weights of `network`, or of a copy of it that training made."""

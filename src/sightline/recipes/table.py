@@ -75,11 +75,25 @@ RECIPES: Mapping[str, RecipeEntry] = {
         "train_classifier",
         {},
     ),
+    "mask-codec": RecipeEntry(
+        "masks in a few tokens and back: park objects, or pictures of masks",
+        "sightline.recipes.mask_codec",
+        "MaskCodecRecipe",
+        "train_mask_codec",
+        {},
+    ),
     "park-siglip": RecipeEntry(
         "the bundled SigLIP of drawn parks",
         "sightline.recipes.park_siglip",
         "ParkSigLIPRecipe",
         "train_park_siglip",
+        {},
+    ),
+    "park-paligemma": RecipeEntry(
+        "the bundled PaliGemma of drawn parks: captions, answers, boxes and masks",
+        "sightline.recipes.park_paligemma",
+        "ParkPaliGemmaRecipe",
+        "train_park_paligemma",
         {},
     ),
 }

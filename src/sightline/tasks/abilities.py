@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.core.errors import UnsupportedTaskError
 
 if TYPE_CHECKING:
+    from sightline.inputs.instructions import Instructions
     from sightline.tasks.model import Model
 
 TASKS_OF_ROLE = {
@@ -15,8 +16,17 @@ TASKS_OF_ROLE = {
     "dual encoder": (
         "embed", "similarity", "classify", "tag", "match", "retrieve", "ask", "explain",
     ),
+    "vision-language model": (
+        "caption", "ask", "chat", "detect", "segment", "logprob", "match", "classify",
+    ),
 }  # fmt: skip
 """Task names as the command line and the catalogue spell them."""
+
+WRITES = "vision-language model"
+"""The role of a network that writes about pictures."""
+
+DEEDS = {"detect": "find boxes", "segment": "cut out masks"}
+"""The verb phrase behind "cannot", where several files need it."""
 
 CLASSIFY, EXPLAIN = "classify", "explain"
 """What an image encoder with labels of its own can do as well."""
@@ -41,7 +51,16 @@ def closed_labels(model: Any) -> tuple[str, ...]:
 def tasks_of(model: Model) -> tuple[str, ...]:
     """Names of the tasks that a model can do."""
     own = TASKS_OF_ROLE.get(model.system.role, ())
+    instructions = instructions_of(model)
+    if instructions is not None:
+        own = tuple(task for task in own if instructions.knows(task))
     return (*own, CLASSIFY, EXPLAIN) if closed_labels(model) else own
+
+
+def instructions_of(model: Model) -> Instructions | None:
+    """How a model that writes wants to be asked; None for others."""
+    instructions = getattr(model.system, "instructions", None)
+    return None if instructions is None else instructions(model.config)
 
 
 def cannot(model: Model, task: str, deed: str, instead: str = "") -> UnsupportedTaskError:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarr
 OnError = Literal["raise", "collect"]
 Pixels: TypeAlias = "Tensor | PatchBatch"
 """Prepared pictures, as the checkpoint's processor makes them."""
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
 
 
 class Failed(NamedTuple):
@@ -85,6 +87,8 @@ def source_name(source: Any, place: int) -> str:
         return os.fspath(source)
     if isinstance(source, StoredPicture):
         return source.name
+    if isinstance(source, tuple) and source:  # several pictures of one question
+        return ", ".join(source_name(one, number) for number, one in enumerate(source))
     filename = getattr(source, "filename", "") if isinstance(source, Image.Image) else ""
     return str(filename) or f"picture {place + 1} ({type(source).__name__})"
 
@@ -103,9 +107,9 @@ def read_named(source: Any, place: int, options: DecodeOptions = DEFAULT_OPTIONS
 
 def prepared(
     sources: Iterable[Any],
-    prepare: Callable[[Any, int], Pixels],
+    prepare: Callable[[Any, int], Row],
     ahead: int,
-) -> Iterator[Pixels | Failed]:
+) -> Iterator[Row | Failed]:
     """`prepare(source, place)` for each source, in order, at most `ahead` of them in advance.
 
     Every core decodes. On the CPU the network wants them too, but it waits for its first batch,
@@ -113,7 +117,7 @@ def prepared(
     pictures a tenth faster so than with a single decoding thread.
     """
     numbered = enumerate(sources)
-    waiting: deque[tuple[str, Future[Pixels]]] = deque()
+    waiting: deque[tuple[str, Future[Row]]] = deque()
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     try:
         while True:
@@ -131,18 +135,18 @@ def prepared(
 
 
 def in_batches(
-    rows: Iterator[Pixels | Failed],
-    run: Callable[[Pixels], Tensor],
+    rows: Iterator[Row | Failed],
+    run: Callable[[list[Row]], Iterable[Answer]],
     batch_size: int,
     on_error: OnError,
-) -> Iterator[Tensor | Failed]:
-    """`run` over joined pictures, `batch_size` at a time; one answer or `Failed` each, in order."""
+) -> Iterator[Answer | Failed]:
+    """`run` over `batch_size` rows at a time; one answer or `Failed` each, in order."""
     while True:
         chunk = list(_take(rows, batch_size, on_error))
         if not chunk:
             return
-        pixels = [row for row in chunk if not isinstance(row, Failed)]
-        answers = iter(run(joined(pixels)) if pixels else ())
+        readable = [row for row in chunk if not isinstance(row, Failed)]
+        answers = iter(run(readable) if readable else ())
         for row in chunk:
             yield row if isinstance(row, Failed) else next(answers)
 
@@ -155,17 +159,17 @@ def joined(pictures: Sequence[Pixels]) -> Pixels:
 
 
 def _take(
-    rows: Iterator[Pixels | Failed], batch_size: int, on_error: OnError
-) -> Iterator[Pixels | Failed]:
-    """Rows until `batch_size` of them are pictures, so that failures do not thin the batches."""
-    pictures = 0
+    rows: Iterator[Row | Failed], batch_size: int, on_error: OnError
+) -> Iterator[Row | Failed]:
+    """Rows until `batch_size` of them are readable: failures do not thin the batches."""
+    readable = 0
     # Failures alone may not grow without bound either: a folder of text files is a long one.
     for row in islice(rows, 8 * batch_size):
         if isinstance(row, Failed) and on_error == "raise":
             raise row.error
         yield row
-        pictures += not isinstance(row, Failed)
-        if pictures == batch_size:
+        readable += not isinstance(row, Failed)
+        if readable == batch_size:
             return
 
 

@@ -1,8 +1,9 @@
 """Which of these labels: by words (Radford et al. 2021, section 3.1), or by a trained layer.
 
-A dual encoder compares the picture with a sentence for each label and takes any labels. A
-classifier has one output for each label of its training and can name nothing else: adding a label
-means training it again.
+A dual encoder compares the picture with a sentence for each label and takes any labels. A model
+that writes takes any labels too: each is as good as it is likely as the answer to "what is this?"
+(`tasks.likelihood`, `Instructions.classify`). A classifier has one output for each label of its
+training and can name nothing else: adding a label means training it again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import torch
 
 from sightline.core.errors import ConfigError, InputError
 from sightline.core.outputs import Label
-from sightline.tasks.abilities import CLASSIFY, cannot, closed_labels
+from sightline.tasks.abilities import CLASSIFY, WRITES, cannot, closed_labels
 from sightline.tasks.batching import Failed, OnError, Pixels, as_sources
 from sightline.tasks.embed import embed_each, encode_each, evaluating
+from sightline.tasks.likelihood import class_shares
 from sightline.tasks.prompted import checked_labels, checked_templates
-from sightline.tasks.scores import among
+from sightline.tasks.scores import among, best_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +43,8 @@ def classify_each(
 
     Softmax systems share one between the labels; sigmoid systems score each label on its own, and
     the scores need not add up to one. A classifier shares one between its own labels, or between
-    those of them that are given.
+    those of them that are given. A model that writes shares one between the labels, by softmax over
+    log p(label, end | picture, question).
 
     Raises:
         UnsupportedTaskError: the model reads no text, or is a classifier of other labels.
@@ -59,11 +62,16 @@ def classify_each(
         rows = closed_scores(model, as_sources(images), names, batch_size, on_error)
         return _ranked(rows, names)
     if labels is None:
-        model.require_role("dual encoder", CLASSIFY, "classify")
+        if model.system.role != WRITES:
+            model.require_role("dual encoder", CLASSIFY, "classify")
         raise InputError(
             f"{model.name} reads words and has no labels of its own: give it some (--labels "
             'cat,dog, or labels=["cat", "dog"])'
         )
+    if model.system.role == WRITES:
+        if templates is not None:
+            raise ConfigError(f"{model.name} asks in its own words: leave the templates out")
+        return class_shares(model, images, checked_labels(labels), batch_size, on_error)
     model.require_role("dual encoder", ANY_WORDS, "classify by words")
     names = checked_labels(labels)
     texts = model.prompts.embeddings(model, names, checked_templates(model, templates))
@@ -126,9 +134,3 @@ def _ranked(
 ) -> Iterator[list[Label] | Failed]:
     for row in rows:
         yield row if isinstance(row, Failed) else best_first(names, row)
-
-
-def best_first(names: Sequence[str], scores: Tensor) -> list[Label]:
-    """Names with scores float32[M] as plain numbers, best first, equal ones as given."""
-    labels = [Label(name, float(score)) for name, score in zip(names, scores, strict=True)]
-    return sorted(labels, key=lambda label: -label.score)

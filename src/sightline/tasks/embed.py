@@ -29,6 +29,7 @@ from sightline.tasks.batching import (
     check_batching,
     chunks,
     in_batches,
+    joined,
     prepared,
     read_named,
     split_failures,
@@ -109,7 +110,7 @@ def encode_each(
         lambda source, place: model.processor.images([read_named(source, place, options)]),
         ahead=2 * batch_size,
     )
-    return in_batches(rows, encode, batch_size, on_error)
+    return in_batches(rows, lambda pixels: encode(joined(pixels)), batch_size, on_error)
 
 
 def embed_texts(model: Model, texts: Any) -> Tensor:

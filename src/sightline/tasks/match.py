@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import InputError
+from sightline.tasks.abilities import WRITES
 from sightline.tasks.batching import Failed, OnError, as_sources, as_texts
 from sightline.tasks.embed import embed_each, embed_images, embed_texts
+from sightline.tasks.likelihood import claim_probabilities
 from sightline.tasks.scores import independent, logits
 
 if TYPE_CHECKING:
@@ -38,17 +40,21 @@ def match_each(
     """Probability float32[N] that each text describes the picture, for each picture in order.
 
     The texts are taken as they are (no template) and each is judged on its own; what the number
-    means for a softmax system is written in `scores`.
+    means for a softmax system is written in `scores`. A model that writes is asked whether the text
+    describes the picture (`Instructions.match`): the share of "yes" against "no".
 
     Raises:
         UnsupportedTaskError: the model reads no text.
         InputError: no text.
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
-    model.require_role("dual encoder", "match", "match pictures with text")
+    if model.system.role != WRITES:
+        model.require_role("dual encoder", "match", "match pictures with text")
     listed = as_texts(texts)
     if not listed:
         raise InputError("no texts arrived: give at least one to match the picture with")
+    if model.system.role == WRITES:
+        return claim_probabilities(model, images, listed, batch_size, on_error)
     words = embed_texts(model, listed)
     return (
         row if isinstance(row, Failed) else independent(model, row, words)

@@ -7,22 +7,28 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sightline.tasks import ask as asking
+from sightline.tasks import caption as captioning
+from sightline.tasks import chat as chatting
 from sightline.tasks import classify as classifying
+from sightline.tasks import detect as detecting
 from sightline.tasks import embed as embedding
 from sightline.tasks import explain as explaining
+from sightline.tasks import likelihood
 from sightline.tasks import match as matching
+from sightline.tasks import segment as segmenting
 from sightline.tasks import tag as tagging
 from sightline.tasks.abilities import cannot, tasks_of
-from sightline.tasks.batching import Failed, is_single
+from sightline.tasks.batching import Failed
 from sightline.tasks.prompted import PromptCache
+from sightline.tasks.writing import is_row
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
 
-    from sightline.core.interfaces import System
-    from sightline.core.outputs import Detection, Label, Segment
+    from sightline.core.interfaces import MaskCodec, System
+    from sightline.core.outputs import Label
     from sightline.hub.load import Loaded
 
 Answer = TypeVar("Answer")
@@ -68,7 +74,8 @@ class Model:
     """A loaded network with its preprocessing, behind one method per task.
 
     A picture is a path, an http(s) address, bytes, a PIL image or uint8[H, W, 3]. A list (or any
-    other stream) of pictures gives a list of answers. Tensors come back on the CPU, detached.
+    other stream) of pictures gives a list of answers; several pictures of one question travel in a
+    tuple, and an empty tuple is no picture. Tensors come back on the CPU, detached.
     A method that this model cannot do raises `UnsupportedTaskError` and names models which can.
     """
 
@@ -94,6 +101,8 @@ class Model:
         """How JPEG files are read: "exact", or "reduced" at 1/2, 1/4 or 1/8 where the network sees
         no more, which is quicker and gives vectors that differ a little."""
         self.prompts = PromptCache()
+        self.mask_codec: MaskCodec | None = None
+        """What reads the masks that it writes; found beside the weights when first needed."""
 
     def __repr__(self) -> str:
         return f"<sightline.Model {self.name} ({self.system.name}) on {self.device}>"
@@ -125,8 +134,9 @@ class Model:
 
         Softmax over the labels where the system was trained so (CLIP), an independent sigmoid for
         each otherwise (SigLIP). Several templates are averaged; None takes the system's own.
-        A classifier (ViT, ResNet with a classification layer) knows the labels of its training:
-        None means all of them, and others cannot be asked. Any other model needs `labels`.
+        A model that writes shares one between the labels by their likelihood as its answer. A
+        classifier (ViT, ResNet with a classification layer) knows the labels of its training: None
+        means all of them, and others cannot be asked. Any other model needs `labels`.
         """
         return self._answers(image, classifying.classify_each(self, image, labels, templates))
 
@@ -144,7 +154,7 @@ class Model:
         """Probability float32[N] that each text describes the picture; a list for a list.
 
         For systems without a probability of their own (CLIP): against prompts that claim nothing,
-        see `tasks.scores`.
+        see `tasks.scores`. A model that writes is asked: the share of "yes" against "no".
         """
         return self._answers(image, matching.match_each(self, image, texts))
 
@@ -153,35 +163,58 @@ class Model:
     ) -> Any:
         """The answer to a question about a picture: str; a list of them for a list of pictures.
 
-        A dual encoder can only score, so it needs `choices` and returns the one that fits best;
-        `tasks.ask.score_choices` gives all the scores. Generation options change nothing then.
+        With `choices` the likeliest of these answers; `tasks.ask.score_choices` gives all the
+        scores, and generation options change nothing. A dual encoder can only score and needs them.
+        Options: max_new_tokens, temperature (0 takes the likeliest), top_k, top_p, beams, seed,
+        stop, and the others of `generation.options`.
         """
-        asking.check_options(options)
         if choices is None:
-            raise cannot(self, "chat", "answer freely", "pass choices=[...] to let it choose")
+            return self._answers(image, asking.ask_each(self, image, question, options))
+        asking.check_options(options)
         ranked = asking.score_choices(self, image, question, choices)
         return self._answers(image, (row if isinstance(row, Failed) else row[0].label
                                      for row in ranked))  # fmt: skip
 
     def caption(self, image: Any, prompt: str | None = None, **options: Any) -> Any:
-        """A sentence about the picture."""
-        raise cannot(self, "caption", "write captions")
+        """A sentence about the picture: str; a list of them for a list of pictures.
+
+        `prompt` is what the checkpoint's published processor would be given, special tokens
+        included. Options: detail ("short" or "long", without a prompt), and those of `ask`.
+        """
+        return self._answers(image, captioning.caption_each(self, image, prompt, options))
 
     def chat(self, messages: Any, stream: bool = False, **options: Any) -> Any:
-        """The next turn of a conversation with pictures."""
-        raise cannot(self, "chat", "hold a conversation")
+        """The next turn of a conversation with pictures: str, or an iterator of its pieces.
 
-    def logprob(self, image: Any, prompt: str, texts: str | Iterable[str]) -> Tensor:
-        """Log-likelihood float32[N] of each text after the picture and the prompt."""
-        raise cannot(self, "logprob", "give the likelihood of a text")
+        Messages are `{"role": "user", "content": text or parts}`, see `tasks.chat`. PaliGemma is no
+        model for dialogue: earlier turns stand in front of the question as plain lines. Options are
+        those of `ask`.
+        """
+        speak = chatting.chat_stream if stream else chatting.chat
+        return speak(self, messages, options)
 
-    def detect(self, image: Any, queries: Iterable[str] | None = None) -> list[Detection]:
-        """Named boxes."""
-        raise cannot(self, "detect", "find boxes")
+    def logprob(self, image: Any, prompt: str, texts: str | Iterable[str]) -> Any:
+        """log p(text, end | picture, prompt) float32[N], natural; a list for a list of pictures.
 
-    def segment(self, image: Any, queries: Iterable[str] | None = None) -> list[Segment]:
-        """Named masks."""
-        raise cannot(self, "segment", "cut out masks")
+        Prompt and texts are what the checkpoint's published processor would be given, special
+        tokens included.
+        """
+        return self._answers(image, likelihood.logprob_each(self, image, prompt, texts))
+
+    def detect(self, image: Any, queries: Iterable[str] | None = None) -> Any:
+        """Named boxes in pixels of the original: [Detection]; a list of them for a list.
+
+        No queries: everything that the model can name. What a score means stands in `tasks.detect`,
+        where there are options too.
+        """
+        return self._answers(image, detecting.detect_each(self, image, queries))
+
+    def segment(self, image: Any, queries: Iterable[str] | None = None) -> Any:
+        """Named masks of the original's size: [Segment]; a list of them for a list.
+
+        Codes of masks are read by the codec beside the checkpoint; see `tasks.segment`.
+        """
+        return self._answers(image, segmenting.segment_each(self, image, queries))
 
     def draw(
         self, prompt: str, seed: int = 0, steps: int | None = None, guidance: float | None = None,
@@ -241,4 +274,4 @@ class Model:
     def _answers(self, images: Any, answers: Iterator[Answer | Failed]) -> Answer | list[Answer]:
         """A list in is a list out; one picture gives its answer bare."""
         listed = [answer for answer in answers if not isinstance(answer, Failed)]
-        return listed[0] if is_single(images) else listed
+        return listed[0] if is_row(images) else listed

@@ -9,8 +9,10 @@ depends on no other text either. 0.5 means: as good as saying nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sightline.core.outputs import Label
 from sightline.tasks.prompted import neutral_embedding
 
 if TYPE_CHECKING:
@@ -43,3 +45,9 @@ def among(model: Model, images: Tensor, texts: Tensor) -> Tensor:
     """Score float32[..., M] of each label as the system was trained: softmax or sigmoid."""
     values = logits(model, images, texts)
     return values.sigmoid() if model.system.score == "sigmoid" else values.softmax(dim=-1)
+
+
+def best_first(names: Sequence[str], scores: Tensor) -> list[Label]:
+    """Names with scores float32[M] as plain numbers, best first, equal ones as given."""
+    labels = [Label(name, float(score)) for name, score in zip(names, scores, strict=True)]
+    return sorted(labels, key=lambda label: -label.score)

@@ -64,7 +64,7 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     if title:
         heading = ImageFont.load_default(_TITLE_SIZE)
-        line = _shortened(title, heading, size[0] - 2 * _GAP)
+        line = shortened(title, heading, size[0] - 2 * _GAP)
         draw.text((_GAP, _GAP), line, INK, heading)
     for place, item in enumerate(listed):
         x = _GAP + place % across * (cell[0] + _GAP)
@@ -155,10 +155,11 @@ def _wrapped(text: str, font: Any, width: int, lines: int) -> list[str]:
             rest.insert(0, line[fits:])
             line = line[:fits]
         out.append(line)
-    return [*out, _shortened(" ".join(rest), font, width)] if rest else out
+    return [*out, shortened(" ".join(rest), font, width)] if rest else out
 
 
-def _shortened(text: str, font: Any, width: int) -> str:
+def shortened(text: str, font: Any, width: int) -> str:
+    """A text of at most `width` pixels; a longer one ends in an ellipsis."""
     if font.getlength(text) <= width:
         return text
     return _cut(text, font, width - font.getlength("...")) + "..."

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from sightline.core.errors import ConfigError, InputError
 from sightline.core.outputs import Label
 from sightline.tasks.batching import Failed, OnError, as_sources
-from sightline.tasks.classify import best_first
 from sightline.tasks.embed import embed_each
 from sightline.tasks.prompted import checked_labels, checked_templates
-from sightline.tasks.scores import independent
+from sightline.tasks.scores import best_first, independent
 
 if TYPE_CHECKING:
     from torch import Tensor

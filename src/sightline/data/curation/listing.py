@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ from sightline.core.errors import DataError
 from sightline.core.files import atomic_file
 from sightline.data.columns import find_columns
 from sightline.data.records import Record
+from sightline.data.said import said_fields
 from sightline.inputs.folders import shown_name
+
+if TYPE_CHECKING:
+    from sightline.data.records import Picture
 
 _UID = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -24,7 +28,8 @@ _UID = re.compile(r"[0-9a-fA-F]{32}")
 def write_listing(
     records: Iterable[Record], path: str | os.PathLike[str], overwrite: bool = False
 ) -> int:
-    """Write one JSON object a line: file_name, id, captions, label, split, and all other columns.
+    """Write one JSON object a line: file_name, id, captions, label, split, what is asked, answered
+    and marked, and all other columns.
 
     The layout of `metadata.jsonl`, foreign and therefore without a version of ours. Pictures below
     the folder of the list are named relative to it, others by their absolute path. A column whose
@@ -56,7 +61,7 @@ def check_listable(records: Iterable[Record]) -> None:
         DataError: a picture is in no file of its own.
     """
     for record in records:
-        if not isinstance(record.image, Path):
+        if not all(isinstance(picture, Path) for picture in record.pictures):
             raise DataError(
                 f"record {record.id!r}: its picture is in no file of its own, so a list cannot "
                 "name it: write the pictures to files first (sightline data convert)"
@@ -96,13 +101,16 @@ def write_uids(records: Iterable[Record], path: str | os.PathLike[str]) -> int:
 
 
 def _fields(record: Record, folder: Path) -> dict[str, Any]:
+    check_listable([record])
     roles = {
-        "file_name": _file_name(record, folder),
+        "file_name": _file_name(record.image, folder),
         "id": record.id,
         "captions": list(record.captions),
         "label": record.label,
         "split": record.split,
     }
+    further = [_file_name(picture, folder) for picture in record.more_images]
+    roles |= said_fields(record, further)
     fields = dict(roles)
     for name, value in record.extra.items():
         free = name
@@ -118,11 +126,10 @@ def _changes_roles(fields: dict[str, Any], name: str) -> bool:
     return before != after
 
 
-def _file_name(record: Record, folder: Path) -> str:
-    check_listable([record])
-    assert isinstance(record.image, Path), "just checked"
+def _file_name(image: Picture, folder: Path) -> str:
+    assert isinstance(image, Path), "just checked"
     # the folder's links are followed, the picture's own are not: its name is what people know
-    path = record.image.parent.resolve() / record.image.name
+    path = image.parent.resolve() / image.name
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 

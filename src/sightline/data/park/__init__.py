@@ -4,7 +4,8 @@
 relations and questions, all decided by the seed. The splits `train`, `test` and `pairs` share no
 scene; `pairs` holds the kind-and-colour pairs that the other two never show.
 
-Must not know any network, task or file format of others; it writes one folder layout of its own.
+Must not know any network or task; it writes one folder layout of its own, and gives records to
+what writes the layouts of others (`spoken`).
 """
 
 from typing import TYPE_CHECKING

@@ -33,32 +33,32 @@ def write_captions(scene: Scene, dice: Dice) -> tuple[str, ...]:
 
 
 def _list(scene: Scene, dice: Dice) -> str:
-    return f"{_groups(scene.objects, dice)}."
+    return f"{list_of(scene.objects)}."
 
 
 def _opened_list(scene: Scene, dice: Dice) -> str:
     opening = dice.pick(("a picture of", "a drawing of", "a park scene with", "an image of"))
-    return f"{opening} {_groups(scene.objects, dice)}."
+    return f"{opening} {list_of(scene.objects)}."
 
 
 def _there_is(scene: Scene, dice: Dice) -> str:
-    listed = _groups(scene.objects, dice)
+    listed = list_of(scene.objects)
     verb = "is" if listed.split()[0] in ("a", "an", "one") else "are"
     place = f" {PLACES[scene.background]}" if dice.chance(0.5) else ""
     return f"there {verb} {listed}{place}."
 
 
 def _placed(scene: Scene, dice: Dice) -> str:
-    return f"{_groups(scene.objects, dice)} {PLACES[scene.background]}."
+    return f"{list_of(scene.objects)} {PLACES[scene.background]}."
 
 
 def _place_first(scene: Scene, dice: Dice) -> str:
-    return f"{PLACES[scene.background]}: {_groups(scene.objects, dice)}."
+    return f"{PLACES[scene.background]}: {list_of(scene.objects)}."
 
 
 def _sized(scene: Scene, dice: Dice) -> str:
     place = f" {PLACES[scene.background]}" if dice.chance(0.4) else ""
-    return f"{_groups(scene.objects, dice, sized=True)}{place}."
+    return f"{list_of(scene.objects, sized=True)}{place}."
 
 
 def _related(scene: Scene, dice: Dice) -> str | None:
@@ -73,7 +73,7 @@ def _related(scene: Scene, dice: Dice) -> str | None:
     rest = [t for t in scene.objects if t is not first and t is not second]
     sized = dice.chance(0.25)
     text = f"{_one(first, sized)} {relation.name} {_one(second, sized)}"
-    return f"{text}, and {_groups(rest, dice, sized)}." if rest else f"{text}."
+    return f"{text}, and {list_of(rest, sized)}." if rest else f"{text}."
 
 
 _STYLES: tuple[tuple[Callable[[Scene, Dice], str | None], float], ...] = (
@@ -95,7 +95,7 @@ def _one(thing: ParkObject, sized: bool) -> str:
     return with_article(" ".join(_words(thing, sized)))
 
 
-def _groups(objects: Sequence[ParkObject], dice: Dice, sized: bool = False) -> str:
+def list_of(objects: Sequence[ParkObject], sized: bool = False) -> str:
     """ "two red benches, a blue cat and an orange umbrella"."""
     ordered = sorted(objects, key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1]))
     counts: dict[tuple[str, str], int] = {}

@@ -50,7 +50,8 @@ def table_records(
         if len(captions) < len(row.captions):
             damage.note("empty caption(s)", where, len(row.captions) - len(captions))
         picture = StoredCell(table, number, where)
-        found.append(Record(id, picture, captions, row.label, row.split, extra))
+        said = row.said.of_record([picture], where)
+        found.append(Record(id, picture, captions, row.label, row.split, extra, **said))
     return found
 
 

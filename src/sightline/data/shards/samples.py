@@ -177,13 +177,15 @@ class ShardRecords(Sequence[Record]):
         fields.pop("image", None)  # the picture is the one in the tar, whatever it says
         try:
             row = row_from({"image": id, **fields}, id, self.splits[shard])
+            said = row.said.of_record([image], id)
         except DataError as error:
             self.damage.note("sample(s) with unusable fields", str(error))
             return Record(id, image, label=label, split=self.splits[shard])
         captions = tuple(text for text in row.captions if text)
         extra = row.extra
         label = row.label if row.label is not None else label
-        return Record(own if isinstance(own, str) else id, image, captions, label, row.split, extra)
+        name = own if isinstance(own, str) else id
+        return Record(name, image, captions, label, row.split, extra, **said)
 
     def _text(self, shard: Shard, member: tuple[str, int, int] | None, id: str) -> str | None:
         if member is None:

@@ -1,0 +1,124 @@
+"""What a picture of a park teaches a model that speaks: things to be asked, and their answers.
+
+Prompts are those of PaliGemma: "caption en", "describe en", "answer en ...", "detect ...",
+"segment ...". Several turns about one picture are one lesson.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from sightline.data.park.captions import list_of
+from sightline.data.park.vocabulary import COLOURS, KINDS, PLACES, held_out_pairs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sightline.data.park.scenes import ParkObject, Scene
+
+Spell = Callable[["ParkObject", "Scene"], str]
+"""The tokens of an object's box, or of its box and mask."""
+
+SHARES: Mapping[str, float] = {"caption": 2, "describe": 1, "ask": 7, "detect": 4, "segment": 2}
+"""How often each kind of turn is drawn."""
+EVERYTHING = "everything"
+"""What `detect` and `segment` are asked for where nothing is named."""
+ABSENT = 0.15
+"""Share of the named things that are not there; the answer is empty."""
+
+
+class Turn(NamedTuple):
+    """One thing to be asked and its answer."""
+
+    prompt: str
+    answer: str
+
+
+def lesson(
+    scene: Scene,
+    generator: np.random.Generator,
+    turns: int,
+    box: Spell,
+    mask: Spell | None = None,
+    shares: Mapping[str, float] = SHARES,
+) -> list[Turn]:
+    """So many different turns about a scene, in the order of the dice.
+
+    Args:
+        box: spells a box.
+        mask: spells a box and a mask; None leaves masks out.
+    """
+    kinds = [kind for kind in shares if kind != "segment" or mask is not None]
+    weights = [shares[kind] for kind in kinds]
+    chances = [weight / sum(weights) for weight in weights]
+    drawn: list[Turn] = []
+    while len(drawn) < turns:
+        kind = kinds[int(generator.choice(len(kinds), p=chances))]
+        found = _turn(kind, scene, generator, box, mask)
+        if all(found.prompt != known.prompt for known in drawn):
+            drawn.append(found)
+    return drawn
+
+
+def _turn(
+    kind: str, scene: Scene, generator: np.random.Generator, box: Spell, mask: Spell | None
+) -> Turn:
+    if kind == "caption":
+        return Turn("caption en", caption(scene))
+    if kind == "describe":
+        return Turn("describe en", description(scene))
+    if kind == "ask":
+        question = scene.questions[int(generator.integers(len(scene.questions)))]
+        return Turn(f"answer en {question.question}", question.answer)
+    query = _query(scene, generator)
+    spell = box if kind == "detect" or mask is None else mask
+    return Turn(f"{kind} {query}", instances(scene, query, spell))
+
+
+def caption(scene: Scene) -> str:
+    """Every object with its colour, from left to right, equal ones counted."""
+    return f"{list_of(scene.objects)}."
+
+
+def description(scene: Scene) -> str:
+    """The same with sizes and the place."""
+    return f"{list_of(scene.objects, sized=True)} {PLACES[scene.background]}."
+
+
+def instances(scene: Scene, query: str, spell: Spell) -> str:
+    """Every object that the words name, from left to right: its tokens and what it is called.
+
+    Asked for everything, an object is called by colour and kind, otherwise as it was asked for.
+    """
+    found = sorted(
+        (thing for thing in scene.objects if query in (EVERYTHING, thing.kind, thing.name)),
+        key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1]),
+    )
+    named = (thing.name if query == EVERYTHING else query for thing in found)
+    return " ; ".join(f"{spell(t, scene)} {n}" for t, n in zip(found, named, strict=True))
+
+
+def _query(scene: Scene, generator: np.random.Generator) -> str:
+    """Everything, a kind, or a colour and a kind; now and then one that is not there."""
+    style = generator.random()
+    if style < 0.5:
+        return EVERYTHING
+    if generator.random() < ABSENT:
+        return _absent(scene, generator, named=style < 0.75)
+    thing = scene.objects[int(generator.integers(len(scene.objects)))]
+    return thing.name if style < 0.75 else thing.kind
+
+
+def _absent(scene: Scene, generator: np.random.Generator, named: bool) -> str:
+    """A thing that the scene lacks: a kind, or one of its kinds in another colour."""
+    if not named:
+        return _pick(generator, sorted(set(KINDS) - {thing.kind for thing in scene.objects}))
+    kind = scene.objects[int(generator.integers(len(scene.objects)))].kind
+    shown = {thing.colour for thing in scene.objects if thing.kind == kind}
+    sayable = [c for c in COLOURS if c not in shown and (kind, c) not in held_out_pairs()]
+    return f"{_pick(generator, sayable)} {kind}"
+
+
+def _pick(generator: np.random.Generator, words: Sequence[str]) -> str:
+    return words[int(generator.integers(len(words)))]

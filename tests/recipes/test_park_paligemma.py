@@ -1,0 +1,163 @@
+"""The bundled model that speaks: its lessons in tokens, what it learns from, its scores."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.core.errors import ConfigError
+from sightline.core.interfaces import Prompt, TextBatch
+from sightline.data.park import scene
+from sightline.data.park.lessons import Turn, caption
+from sightline.data.park.records import BACKGROUND
+from sightline.recipes.park_paligemma import (
+    REACH,
+    ParkPaliGemmaRecipe,
+    Taught,
+    lesson_loader,
+    lesson_step,
+    patch_targets,
+    patches_of,
+    spell_box,
+    spoken,
+    start_speaking,
+    train_park_paligemma,
+    writing_of,
+)
+from sightline.recipes.speech_scores import exact_answers, named_in
+from sightline.tasks.model import load
+
+TINY = ParkPaliGemmaRecipe(
+    init=None, image_width=32, image_depth=1, width=32, depth=1, num_heads=2, kv_heads=1,
+    mlp_width=32, steps=2, batch_size=4, eval_limit=4, compile=False, autocast="off",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def started():
+    start = start_speaking(TINY)
+    for parameter in start.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    return start, writing_of(TINY, start, None)
+
+
+def test_a_lesson_is_a_prompt_and_answers_with_prompts_between(started) -> None:
+    start, writing = started
+    drawn = scene(4)
+    turns = [Turn("caption en", caption(drawn)), Turn("answer en is there a cat?", "no")]
+    found = writing.lesson(drawn, turns)
+    decode, tokenizer = start.processor.text.decode, start.processor.text
+    assert found.prompt[0] == tokenizer.bos_id and found.prompt[-1] == tokenizer.token_id("\n")
+    assert decode(found.prompt[1:-1]) == "caption en"
+    answers = [t for t, c in zip(found.suffix, found.counted, strict=True) if c]
+    ends = [place for place, token in enumerate(answers) if token == tokenizer.eos_id]
+    assert len(ends) == 2 and ends[-1] == len(answers) - 1
+    assert decode(answers[: ends[0]]) == turns[0].answer
+    assert decode(answers[ends[0] + 1 : -1]) == "no"
+    between = [t for t, c in zip(found.suffix, found.counted, strict=True) if not c]
+    assert decode(between[:-1]) == turns[1].prompt and between[-1] == tokenizer.token_id("\n")
+
+
+def test_rows_never_exceed_their_room(started) -> None:
+    _, writing = started
+    for seed in range(20):
+        found = writing.draw(scene(seed), np.random.default_rng(seed))
+        assert len(found.prompt) + len(found.suffix) - 1 <= writing.room
+
+
+def test_patches_know_what_covers_them() -> None:
+    drawn = scene(7)
+    truth = patch_targets(drawn, 8).reshape(8, 8, 6)
+    for row, column in np.argwhere(truth[..., 0] != BACKGROUND):
+        middle = np.array([column * 8 + 4, row * 8 + 4] * 2)
+        box = truth[row, column, 2:] * REACH + middle
+        assert any(np.allclose(box, thing.box, atol=1e-3) for thing in drawn.objects)
+    assert (truth[..., 0] == BACKGROUND).any() and (truth[..., 0] != BACKGROUND).any()
+
+
+def test_training_and_answering_read_the_same_sequence(started) -> None:
+    """The loss of the first turn is that of the network's own `forward`."""
+    start, writing = started
+    drawn = [scene(1), scene(2)]
+    lessons = [writing.lesson(d, [Turn("caption en", caption(d))]) for d in drawn]
+    batch = writing.collate(lessons)
+    network = Taught(start.network, 32).eval()
+    slots = writing.room + patches_of(start.config)
+    loss, tokens, _, _ = spoken(network, batch, slots)
+    prompt = Prompt(batch.prompt, batch.prompt_mask, tuple((p,) for p in batch.pixels))
+    logits = start.network(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
+    expected = torch.nn.functional.cross_entropy(
+        logits[batch.suffix_mask], batch.suffix[batch.suffix_mask], reduction="sum"
+    )
+    assert tokens == batch.suffix_mask.sum()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_only_answers_and_patches_are_learned_from(started) -> None:
+    start, writing = started
+    batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
+    network = Taught(start.network, 32)
+    slots = writing.room + patches_of(start.config)
+    other = batch.suffix.where(batch.counted | ~batch.suffix_mask, 7)  # prompts of further turns
+    hidden = []
+    for suffix in (batch.suffix, other):
+        loss = spoken(network, batch._replace(suffix=suffix), slots)[1]
+        hidden.append(int(loss))
+    assert hidden[0] == hidden[1] == int(batch.counted.sum())
+    result = lesson_step(1.0, slots)(network, [batch])
+    assert all(p.grad is not None for p in network.parameters())
+    assert {"patch_kind", "patch_colour", "patch_box_pixels", "token"} == set(result.metrics)
+
+
+def test_the_blind_see_grey(started) -> None:
+    _, writing = started
+    loader = lesson_loader(replace(writing, grey=True), 4, 0.0, 4, 0, 1)
+    batch = next(iter(loader))
+    assert batch.pixels.unique().numel() == 1
+
+
+def test_exact_answers_are_what_greedy_writing_gives(started) -> None:
+    """Teacher forcing and writing agree on which answers are right."""
+    start, writing = started
+    found = exact_answers(start.network, writing, 4, 0)
+    assert set(found) == {
+        "score", "caption", "count", "colour", "exists", "relation", "detect"
+    }  # fmt: skip
+    assert all(value == 0 for value in found.values()), "a random network is never right"
+
+
+def test_captions_are_read_by_what_they_name() -> None:
+    for seed in range(60):
+        drawn = scene(seed)
+        truth = Counter(thing.name for thing in drawn.objects)
+        assert named_in(caption(drawn)) == truth
+    assert named_in("two large red benches, a cat and an orange fish.") == {
+        "red bench": 2, "orange fish": 1
+    }  # fmt: skip
+    assert named_in("<loc0001> a a red , ;") == {}
+
+
+def test_boxes_are_spelled_down_before_across() -> None:
+    drawn = scene(2)
+    thing = drawn.objects[0]
+    x1, y1, x2, y2 = thing.box
+    expected = "".join(f"<loc{round(v / 64 * 1023):04d}>" for v in (y1, x1, y2, x2))
+    assert spell_box(thing, drawn) == expected
+
+
+def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
+    outcome = train_park_paligemma(TINY, tmp_path / "run")
+    model = load(outcome.model)
+    assert "caption" in model.tasks and isinstance(model.caption(scene(0).image), str)
+    assert isinstance(model.detect(scene(0).image), list), "its card says how to ask for everything"
+    assert outcome.report.is_file()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"data": "photos"}, {"accumulate": 2}, {"steps": None}, {"shapes": ("48x96",)}]
+)
+def test_settings_that_do_not_fit(setting, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="park-paligemma learns from square drawn parks"):
+        train_park_paligemma(replace(TINY, **setting), tmp_path)
