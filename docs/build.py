@@ -46,6 +46,14 @@ FLEXIBLE = (
 )
 """The snippet of a system whose pictures keep their shape."""
 
+CROPS = (
+    "A mask is cut out of its box, whose sides are rounded to pixels, and squeezed to {size} x "
+    "{size}, bilinear with antialias; 0 and 1 become -1 and 1. What comes back is stretched over "
+    "the box, bilinear, and is inside where it is above 0: `sightline.inputs.box_masks`. "
+    "`sightline.tasks.mask_tokens` does both for many masks in pictures."
+)
+"""How a mask codec's masks are prepared."""
+
 SCORES = {
     "softmax": "softmax over the labels given: the scores add up to 1",
     "sigmoid": "a sigmoid for each label: each score is a probability of its own",
@@ -88,7 +96,8 @@ def bundled_page(name: str) -> str:
     size = sum(file.stat().st_size for file in folder.iterdir())
     module = importlib.import_module(find_recipe(name).module)
     scores = [
-        (score, f"{found['value']:.3f}", " to ".join(f"{end:.3f}" for end in found["ci95"]),
+        (score, f"{found['value']:.3f}",
+         " to ".join(f"{end:.3f}" for end in found["ci95"] if end is not None),
          f"{found['n']:,}")
         for score, found in card["scores"].items()
     ]  # fmt: skip
@@ -139,7 +148,7 @@ def system_page(name: str) -> str:
         "## Checkpoints",
         *checkpoint_section(checkpoints),
         "## What is verified",
-        *verified(checkpoints),
+        *verified(entry, checkpoints),
         "## Load, train, save",
         *usage(entry, checkpoints),
     ]
@@ -176,6 +185,8 @@ def sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """Head and rows of the table of variants."""
     if entry.role in ("text encoder", "language model"):
         return text_sizes(entry)
+    if entry.role == "mask codec":
+        return codec_sizes(entry)
     dual = entry.text is not None
     words_of = "decoder" if entry.role in WRITING_ROLES else "text tower"
     towers = ("image tower", words_of, "vocabulary", "words at most") if dual else ("network",)
@@ -202,6 +213,18 @@ def text_sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         for name, config in entry.variants.items()
     ]  # fmt: skip
     return ("variant", "network", "vocabulary", "words at most", "parameters"), rows
+
+
+def codec_sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """The same of a mask codec."""
+    rows = [
+        (f"`{name}`", by((config.mask_size, config.mask_size)), str(config.tokens),
+         str(config.codewords), str(config.code_width),
+         " ".join(map(str, config.widths)), f"{parameter_count(entry, config):,}")
+        for name, config in entry.variants.items()
+    ]  # fmt: skip
+    head = ("variant", "mask", "tokens", "codewords", "numbers in each", "channels", "parameters")
+    return head, rows
 
 
 def picture_shape(image: Any) -> tuple[str, str, str]:
@@ -236,6 +259,8 @@ def preprocessing(entry: Any) -> str:
     """The image spec of the published checkpoints, and the text spec, as tables."""
     config = next(iter(entry.variants.values()))
     spec = entry.preprocessing(config)
+    if entry.role == "mask codec":
+        return CROPS.format(size=config.mask_size)
     if spec is None:
         return words_note(entry, config)
     shown = {f.name: getattr(spec, f.name) for f in fields(spec)}
@@ -319,8 +344,15 @@ def common_note(checkpoints: Sequence[Entry]) -> str:
     return f" In all of them {note}." if note else ""
 
 
-def verified(checkpoints: Sequence[Entry]) -> list[str]:
+def verified(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
     """What the tests show about these checkpoints, and what nobody has run here."""
+    if entry.role == "mask codec":
+        return [
+            "Encoder and decoder agree within 1e-5 in float32, and 1e-9 in float64, with a network "
+            "in plain numpy that computes every convolution from its definition, on random weights "
+            "with the names of the published file. The tests, and the mistakes that they must "
+            "catch, are in `tests/models`. Published weights were not run."
+        ]
     if not checkpoints:
         return [
             "Outputs, intermediate states and gradients agree within 1e-5 in float32 with what the "
@@ -344,8 +376,33 @@ def easily_tried(found: Entry) -> tuple[bool, bool, int]:
     return found.licence == "not checked", unready, found.parameters
 
 
+def codec_usage(entry: Any) -> list[str]:
+    """How a mask codec is loaded, used, trained and saved."""
+    load = (
+        "import sightline\n"
+        "from sightline.tasks.mask_tokens import mask_tokens, token_masks\n\n"
+        'codec = sightline.load("vae-oid.npz").network\n'
+        "tokens = mask_tokens(codec, [mask], [box])  # int64[1, 16] of bool[H, W] and its box\n"
+        "(back,) = token_masks(codec, tokens, [box], [mask.shape])  # bool[H, W]"
+    )
+    return [
+        "<!-- not run: needs weights -->",
+        f"```python\n{load}\n```",
+        "The network alone, on a size of the table or on one of your own:",
+        f"```python\n{network_snippet(entry)}\n```",
+        "Training on the objects of drawn parks, on outlines, or on pictures of masks "
+        "([guide](../guides/train.md#masks-as-tokens)):",
+        "<!-- not run: takes minutes -->",
+        "```console\nsightline train mask-codec --data park --out RUN\n"
+        "sightline train mask-codec --data FOLDER --out RUN --set variant=oid\n"
+        "sightline convert RUN/checkpoints/best/model --to ait --out FOLDER\n```",
+    ]
+
+
 def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
     """How to load, train and save, as far as the system can."""
+    if entry.role == "mask codec":
+        return codec_usage(entry)
     smallest = min(checkpoints, key=easily_tried, default=None)
     name = smallest.name if smallest else "FOLDER"
     needs = f"downloads {readable_size(smallest.download_bytes)}" if smallest else "needs weights"
@@ -437,6 +494,15 @@ def network_snippet(entry: Any) -> str:
         )
     if entry.role in WRITING_ROLES:
         return "\n".join(writer_lines(entry, lines))
+    if entry.role == "mask codec":
+        return "\n".join(
+            [
+                *lines,
+                "masks = torch.ones(2, entry.tiny.mask_size, entry.tiny.mask_size)",
+                "tokens = network.encode(masks)",
+                "print(tokens.shape, network.decode(tokens).shape)",
+            ]
+        )
     if not dual:
         return "\n".join(
             [

@@ -55,6 +55,9 @@ def load(folder: Path, **options: Any) -> Loaded:
 
 @torch.no_grad()  # where a learned offset wants a gradient, torch takes another kernel
 def answer(network: nn.Module, loaded: Loaded) -> list[torch.Tensor]:
+    if loaded.system.role == "mask codec":
+        size = loaded.config.mask_size
+        return list(network(torch.randn(2, size, size, generator=torch.Generator().manual_seed(1))))
     if loaded.system.role == "text encoder":
         return list(network(*loaded.processor.texts(["a red ball", "water"])))
     if loaded.system.role in WRITING_ROLES:

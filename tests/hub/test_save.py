@@ -36,7 +36,7 @@ def reference_model(folder: Path) -> Any:
     return model.eval()
 
 
-UNKNOWN_THERE = {"clip_resnet", "unicl", "lit"}
+UNKNOWN_THERE = {"clip_resnet", "unicl", "lit", "mask_codec"}
 """Systems without a class in transformers; their files are another repository's."""
 
 

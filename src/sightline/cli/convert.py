@@ -13,7 +13,7 @@ from sightline.cli.output import Call
 if TYPE_CHECKING:
     from sightline.hub.proof import Proof
 
-_LAYOUTS = ("transformers", "openai", "open_clip", "onnx")
+_LAYOUTS = ("transformers", "openai", "open_clip", "ait", "onnx")
 
 
 @click.command()
@@ -29,9 +29,10 @@ def convert(
     """Write a model in another project's layout, and prove that it is the same.
 
     MODEL is a hub id, a known name, or a folder or file in the layout of transformers, OpenAI's
-    CLIP, open_clip, timm (ViT) or big_vision (npz of ViT, SigLIP or LiT). The result is read back
-    and compared with the source on the same pictures and words before it takes its place; --dtype
-    is the number type to store (default: as in the source).
+    CLIP, open_clip, timm (ViT) or big_vision (npz of ViT, SigLIP or LiT), or the npz of a mask
+    codec ("ait"). The result is read back and compared with the source on the same pictures and
+    words before it takes its place; --dtype is the number type to store (default: as in the
+    source).
 
     The layout "onnx" is a graph for each tower, which onnxruntime runs without this library; it is
     compared by onnxruntime, in batches of 1 and 3.

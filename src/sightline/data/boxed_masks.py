@@ -1,17 +1,20 @@
-"""Masks with their boxes: of drawn parks, of pictures of masks, and of plain shapes."""
+"""Masks with their boxes: of drawn parks, regions, pictures of masks, and plain shapes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sightline.core.errors import ImageError
+from sightline.core.errors import DataError, ImageError
 from sightline.core.outputs import Box
 from sightline.data.park.scenes import scene
+from sightline.data.regions import Region
 from sightline.inputs.images import read_image
 
 PARK_SIZES = (48, 64, 80)
@@ -38,14 +41,15 @@ class BoxedMask(NamedTuple):
         return max(x2 - x1, y2 - y1)
 
 
-def park_masks(seed: int, split: str = "train", size: int | None = None) -> list[BoxedMask]:
+@lru_cache(maxsize=64)  # who goes through the objects one by one asks for a scene again and again
+def park_masks(seed: int, split: str = "train", size: int | None = None) -> tuple[BoxedMask, ...]:
     """The masks of the objects of a drawn park, in painting order.
 
     Args:
         size: pixels of the square scene; None takes one of `PARK_SIZES` in turn with the seeds.
     """
     side = PARK_SIZES[seed % len(PARK_SIZES)] if size is None else size
-    return [BoxedMask(o.mask, o.box, o.name) for o in scene(seed, split, side).objects]
+    return tuple(BoxedMask(o.mask, o.box, o.name) for o in scene(seed, split, side).objects)
 
 
 def plain_shape(generator: np.random.Generator) -> BoxedMask:
@@ -82,6 +86,30 @@ def mask_picture(image: Any) -> BoxedMask:
             "image_empty",
         )
     return BoxedMask(mask, extents(mask))
+
+
+def region_mask(region: Region) -> BoxedMask:
+    """What is inside the outline of a region, with its extents; of polygons only as much of the
+    picture as they reach.
+
+    Raises:
+        ImageError: an outline that cannot be drawn, or that covers no pixel.
+    """
+    outline = region.outline
+    try:
+        if isinstance(outline, Mapping):
+            height, width = outline["size"]
+        else:
+            numbers = [np.asarray(polygon, np.float64) for polygon in outline or ()]
+            width, height = (
+                math.ceil(max(1.0, *(n[axis::2].max() for n in numbers))) for axis in (0, 1)
+            )
+        mask = region.mask(height, width)
+    except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ImageError(f"region {region.label!r}: {error}", "image_undecodable") from None
+    if not mask.any():
+        raise ImageError(f"region {region.label!r} covers no pixel", "image_empty")
+    return BoxedMask(mask, extents(mask), region.label)
 
 
 def extents(mask: NDArray[np.bool_]) -> Box:

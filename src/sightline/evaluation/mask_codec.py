@@ -18,8 +18,9 @@ from torch import Tensor
 from sightline.core.errors import DataError
 from sightline.data.boxed_masks import BoxedMask
 from sightline.evaluation.results import Metric
+from sightline.metrics.codebooks import codebook_use
 from sightline.metrics.intervals import RESAMPLES, bootstrap_counts, mean_of
-from sightline.metrics.mask_codec import codebook_use, mask_iou
+from sightline.metrics.masks import overlap
 from sightline.tasks.mask_tokens import mask_tokens, token_masks
 
 if TYPE_CHECKING:
@@ -91,5 +92,5 @@ def round_trip(model: Model, objects: Sequence[BoxedMask]) -> RoundTrip:
     indices = mask_tokens(model.network, [item.mask for item in objects], boxes)
     sizes = [(len(item.mask), item.mask.shape[1]) for item in objects]
     masks = token_masks(model.network, indices, boxes, sizes)
-    ious = [mask_iou(mask, item.mask) for mask, item in zip(masks, objects, strict=True)]
+    ious = [overlap(mask, item.mask).iou for mask, item in zip(masks, objects, strict=True)]
     return RoundTrip(objects, masks, torch.tensor(ious), indices, model.config.codewords)

@@ -35,7 +35,7 @@ def convert(
 
     Args:
         source: anything that `sightline.load` takes, in any layout that is read here.
-        to: "transformers", "openai", "open_clip" or "onnx".
+        to: "transformers", "openai", "open_clip", "ait" or "onnx".
         out: a folder; replaced if it is a model folder already.
         dtype: number type of the stored tensors; None keeps each as it is.
         revision: branch, tag or commit of a hub model.

@@ -77,6 +77,9 @@ def answers(contents: Contents) -> dict[str, Tensor]:
                 "text vectors": scores.text_embeddings,
                 "logits": scores.logits,
             }
+        if contents.system.role == "mask codec":
+            coded = network(seeded_masks(config.mask_size))
+            return {"masks": coded.masks, "tokens": coded.indices, "features": coded.features}
         if contents.system.role == "text encoder":
             ids = seeded_ids(config)
             encoded = network(ids, torch.ones_like(ids, dtype=torch.bool))
@@ -132,6 +135,13 @@ def seeded_prompts(contents: Contents) -> tuple[Prompt, TextBatch]:
     seen = () if contents.processor.image is None else seeded_pixels(contents)
     pictures = tuple((picture,) for picture in seen)
     return Prompt(ids[:, :8], there[:, :8], pictures), TextBatch(ids[:, 8:], there[:, 8:])
+
+
+def seeded_masks(size: int) -> Tensor:
+    """float32[3, size, size]: seeded values around 0, which no codec was made for."""
+    import torch
+
+    return torch.randn(3, size, size, generator=torch.Generator().manual_seed(SEED))
 
 
 def seeded_ids(config: Any) -> Tensor:

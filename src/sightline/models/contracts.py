@@ -18,10 +18,17 @@ from sightline.core.interfaces import (
     WRITING_ROLES,
     Classifier,
     DualEncoder,
+    MaskCodec,
     System,
     TextEncoder,
 )
-from sightline.core.outputs import EncodedImage, EncodedText, NextTokens, PairScores
+from sightline.core.outputs import (
+    CodedMasks,
+    EncodedImage,
+    EncodedText,
+    NextTokens,
+    PairScores,
+)
 from sightline.models.tiny_inputs import (
     Batch,
     ids_of,
@@ -68,6 +75,10 @@ def answers_with_its_role(system: System) -> None:
         assert output.pooled.shape == (4, output.tokens.shape[-1]), output.pooled.shape
         assert output.tokens.isfinite().all(), "tokens are not finite"
         return
+    if system.role == "mask codec":
+        assert isinstance(output, CodedMasks), type(output)
+        _goes_through_its_tokens(system, output)
+        return
     assert isinstance(output, PairScores), type(output)
     for rows in (output.image_embeddings, output.text_embeddings):
         assert rows.dtype == torch.float32, rows.dtype
@@ -90,6 +101,8 @@ def learns_everywhere(system: System) -> None:
         output.logits.square().sum().backward()
     elif isinstance(output, EncodedText):
         (output.tokens.square().sum() + output.pooled.sum()).backward()
+    elif isinstance(output, CodedMasks):
+        (output.masks.square().sum() + output.codewords.square().sum()).backward()
     else:
         loss = output.tokens.square().sum()
         pre_logits: Callable[[Tensor], Tensor] | None = getattr(network, "pre_logits", None)
@@ -240,17 +253,33 @@ def _losses(network: Classifier, pixels: Tensor) -> tuple[float, float]:
     return losses[0], losses[-1]
 
 
-Output = PairScores | EncodedImage | EncodedText | NextTokens
+def _goes_through_its_tokens(system: System, output: CodedMasks) -> None:
+    codec = cast(MaskCodec, tiny_network(system))
+    masks = cast(Tensor, pixels_of(system))
+    assert output.masks.shape == masks.shape, output.masks.shape
+    assert output.features.shape == output.codewords.shape, output.codewords.shape
+    indices = codec.encode(masks)
+    assert torch.equal(indices, output.indices), "forward and encode round differently"
+    assert int(indices.min()) >= 0 and int(indices.max()) < system.tiny.codewords, indices
+    gap = float((codec.decode(indices) - output.masks).detach().abs().max())
+    assert gap <= 1e-5 * max(1.0, float(output.masks.detach().abs().max())), (
+        f"decode differs by {gap:.2g}"
+    )
+
+
+Output = PairScores | EncodedImage | EncodedText | NextTokens | CodedMasks
 
 
 def _forward(system: System, network: nn.Module) -> Output:
-    inputs: tuple[Any, ...] = (pixels_of(system),) if system.role == "image encoder" else ()
+    inputs: tuple[Any, ...]
     if system.role in WRITING_ROLES:
         inputs = written_of(system)
     elif system.role == "dual encoder":
         inputs = (pixels_of(system), ids_of(system))
     elif system.role == "text encoder":
         inputs = masked_of(system)
+    else:
+        inputs = (pixels_of(system),)
     output: Output = network(*inputs)
     return output
 
@@ -265,6 +294,8 @@ def _encoders(system: System, network: nn.Module) -> list[tuple[Callable[[Any], 
     if system.role == "text encoder":
         pad_id = words_of(system).pad_id
         return [(lambda ids: network(ids, ids != pad_id).pooled, ids_of(system))]
+    if system.role == "mask codec":
+        return [(lambda masks: network(masks).masks, pixels_of(system))]
     return [(lambda pixels: network(pixels).pooled, pixels_of(system))]
 
 

@@ -6,13 +6,13 @@ VQ-VAE, https://arxiv.org/abs/1711.00937), with the code of https://github.com/S
 PaliGemma (Lucas Beyer et al. 2024, https://arxiv.org/abs/2407.07726) writes its masks with these
 tokens, `<seg000>` to `<seg127>`, and with weights trained on Open Images: `vae-oid.npz` of
 https://github.com/google-research/big_vision, read by its pp/proj/paligemma/segmentation.py and
-evaluators/proj/paligemma/transfers/segmentation.py. `sightline convert vae-oid.npz --to
-transformers --out FOLDER` makes a model folder of it, `--to ait` an .npz of a folder.
+evaluators/proj/paligemma/transfers/segmentation.py. `sightline.load("vae-oid.npz")` reads it, and
+`sightline convert FOLDER --to ait` writes such a file.
 
 What is inside a box is squeezed to 64 x 64 values of -1 outside to 1 inside. Four convolutions,
 each of which halves the side, two residual blocks and a 1x1 convolution leave a vector for each of
-4 x 4 places, and the nearest codeword's index is the place's token, row by row. The decoder goes the
-same way back; above 0 is inside. Neither side has a norm, and the residual blocks no activation
+4 x 4 places, and the nearest codeword's index is the place's token, row by row. The decoder goes
+the same way back; above 0 is inside. Neither side has a norm, and the residual blocks no activation
 behind the sum.
 
 Differs from the paper: nothing in the network. Its convolutions keep float32 whatever type a model
@@ -79,7 +79,7 @@ VARIANTS = {
 }
 
 TINY = MaskCodecConfig(
-    mask_size=16, halvings=3, width=12, depth=1, codewords=11, code_width=6
+    mask_size=32, halvings=3, width=12, depth=1, codewords=11, code_width=6
 )  # fmt: skip
 
 

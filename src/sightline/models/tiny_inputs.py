@@ -33,9 +33,11 @@ def tiny_network(system: System) -> nn.Module:
 
 
 def pixels_of(system: System) -> Tensor | PatchBatch:
-    """Three random pictures; of unequal shapes where the system takes patches."""
+    """Three random pictures, or masks; of unequal shapes where the system takes patches."""
     spec = system.preprocessing(system.tiny)
     generator = torch.Generator().manual_seed(2)
+    if system.role == "mask codec":
+        return torch.randn(3, system.tiny.mask_size, system.tiny.mask_size, generator=generator)
     if not isinstance(spec, NaFlexSpec):
         return torch.randn(3, 3, spec.height, spec.width, generator=generator)
     grids = torch.tensor([[2, 3], [1, 5], [4, 2]])  # none is the grid of the positions

@@ -96,7 +96,9 @@ class CodebookAverage(nn.Module):
         self.sums.lerp_(torch.zeros_like(self.sums).index_add(0, indices, features), 1 - self.decay)
         total, smoothing = self.counts.sum(), 1e-5
         share = (self.counts + smoothing) / (total + len(self.counts) * smoothing)  # [V]
-        codebook.vectors.copy_(self.sums / (share * total)[:, None])
+        means = self.sums / (share * total)[:, None]  # [V D]
+        seen = self.counts[:, None] > 0  # what was never used has no mean
+        codebook.vectors.copy_(torch.where(seen, means, codebook.vectors))
         dead = self.counts < self.revive_below * total / len(self.counts)  # [V]
         return self._revive(codebook, dead, features, generator)
 

@@ -13,13 +13,20 @@ from typing import Any
 from sightline.core.errors import ConfigError
 from sightline.data.park.scenes import digest
 from sightline.data.park.vocabulary import VERSION as PARK_VERSION
+from sightline.evaluation.mask_codec import round_trip
 from sightline.evaluation.results import Metric
 from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION, DRAWN_PARKS
 from sightline.hub.save import save_checkpoint
+from sightline.recipes.mask_codec import park_objects
 from sightline.recipes.park_scores import park_scores
 from sightline.recipes.run import best_model
-from sightline.tasks.model import load
+from sightline.tasks.model import Model, load
 
+COMMANDS = {
+    "siglip": "sightline train park-siglip --out RUN",
+    "mask_codec": "sightline train mask-codec --data park --out RUN",
+}
+"""System to the command that trains its bundled model."""
 LARGEST = 5_000_000
 """Bytes of weights that a bundled model may have."""
 
@@ -43,7 +50,7 @@ def bundle(
         "domain": DRAWN_PARKS,
         "licence": "Apache-2.0",
         "park": {"version": PARK_VERSION, "digest": digest()},
-        **_history(source.parent),
+        **_history(source.parent, COMMANDS[model.system.name]),
         "note": note,
     }
     parts = (model.network, model.processor, model.config, model.system, folder)
@@ -52,9 +59,16 @@ def bundle(
     if size > LARGEST:
         raise ConfigError(f"the weights take {size} bytes, a bundled model at most {LARGEST}")
     stored = load(folder, device="cpu", dtype="float32")
-    card["scores"] = {n: _score(m) for n, m in park_scores(stored, count).items()}
+    card["scores"] = {n: _score(m) for n, m in _scores(stored, count).items()}
     save_checkpoint(*parts, dtype="float16", metadata=card)
     return card
+
+
+def _scores(model: Model, count: int) -> dict[str, Metric]:
+    """On so many test scenes of one object, or test objects."""
+    if model.system.role == "mask codec":
+        return round_trip(model, park_objects(count)).metrics()
+    return park_scores(model, count)
 
 
 def _score(metric: Metric) -> dict[str, Any]:
@@ -63,7 +77,7 @@ def _score(metric: Metric) -> dict[str, Any]:
     return {"value": round(metric.value, 4), "ci95": ends, "n": metric.n}
 
 
-def _history(checkpoint: Path) -> dict[str, Any]:
+def _history(checkpoint: Path, command: str) -> dict[str, Any]:
     """Command, settings, time and steps of the run, from its own files."""
     settings = json.loads((checkpoint / "recipe.json").read_text(encoding="utf-8"))
     if settings.get("init"):  # a folder that only the trainer has; the note says what was in it
@@ -71,7 +85,7 @@ def _history(checkpoint: Path) -> dict[str, Any]:
     state = json.loads((checkpoint / "training" / "state.json").read_text(encoding="utf-8"))
     seen = state["state"]["run"]
     return {
-        "command": "sightline train park-siglip --out RUN",
+        "command": command,
         "settings": settings,
         "steps": seen["step"],
         "pictures": seen["pictures"],

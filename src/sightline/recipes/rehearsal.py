@@ -98,6 +98,8 @@ def empty_batch(work: Work, size: int) -> PairBatch:
 
 def _pictures(work: Work, size: int) -> Tensor:
     spec = work.system.preprocessing(work.config)
+    if work.system.role == "mask codec":
+        return torch.zeros(size, work.config.mask_size, work.config.mask_size)
     if spec is None:
         return torch.zeros(size, 0)
     if isinstance(spec, NaFlexSpec):
@@ -160,6 +162,8 @@ def _alone_backward(work: Work, network: Any, batches: list[PairBatch], mark: Ma
 def _alone(work: Work, network: Any, batch: PairBatch) -> Tensor:
     if work.system.role == "text encoder":
         return network(batch.ids, batch.mask).pooled
+    if work.system.role == "mask codec":
+        return network(batch.pixels).masks
     return network(batch.pixels).pooled
 
 

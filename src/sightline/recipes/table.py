@@ -76,7 +76,7 @@ RECIPES: Mapping[str, RecipeEntry] = {
         {},
     ),
     "mask-codec": RecipeEntry(
-        "masks in a few tokens and back: park objects, or pictures of masks",
+        "masks in a few tokens and back: objects of parks, outlines, or pictures of masks",
         "sightline.recipes.mask_codec",
         "MaskCodecRecipe",
         "train_mask_codec",

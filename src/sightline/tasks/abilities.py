@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 TASKS_OF_ROLE = {
     "image encoder": ("embed",),
     "text encoder": ("embed-texts",),
+    "mask codec": (),
     "dual encoder": (
         "embed", "similarity", "classify", "tag", "match", "retrieve", "ask", "explain",
     ),

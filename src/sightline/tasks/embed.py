@@ -81,7 +81,7 @@ def embed_each(
         UnsupportedTaskError: the model sees no pictures.
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
-    if model.system.role == "text encoder":
+    if model.processor.image is None:
         raise cannot(model, "embed", "look at pictures")
     return encode_each(
         model, sources, lambda pixels: _encode_pixels(model, pixels), batch_size, on_error

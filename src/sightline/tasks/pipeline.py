@@ -148,6 +148,6 @@ def pipeline(
     if model is None:
         raise ConfigError(f"no model arrived: pipeline({task!r}, model=NAME)")
     loaded = model if isinstance(model, Model) else load(model, device, dtype, revision)
-    if loaded.system.role == "text encoder":
+    if loaded.processor.image is None:
         raise cannot(loaded, "embed", "look at pictures")
     return TASKS[task](loaded, batch_size)

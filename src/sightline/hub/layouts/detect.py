@@ -16,6 +16,9 @@ OPENAI_MARK = "openai_layout.json"
 ONNX_DESCRIPTION = "onnx.json"
 """What stands beside exported graphs."""
 
+AIT_CODEBOOK = "_vq_vae._embedding"
+"""The array that every mask codec of All in Tokens has."""
+
 _OPENAI_NAMES = ("visual.conv1.weight", "visual.proj", "transformer.resblocks.0.ln_1.weight")
 _RESNET_NAMES = ("visual.layer1.0.conv1.weight", "transformer.resblocks.0.ln_1.weight")
 _LARGEST_CONFIG = 64 << 20
@@ -54,7 +57,7 @@ def weight_file(path: Path) -> Path | None:
 
 def _of_file(file: Path) -> str | None:
     if file.suffix == ".npz":
-        return "big_vision"
+        return "ait" if _holds_array(file, AIT_CODEBOOK) else "big_vision"
     if file.suffix == ".pt":
         return "openai" if zipfile.is_zipfile(file) else None
     if file.suffix != ".safetensors" or (file.parent / "config.json").is_file():
@@ -67,6 +70,15 @@ def _of_file(file: Path) -> str | None:
         return None
     known = (_OPENAI_NAMES, _RESNET_NAMES)
     return "openai" if any(all(name in names for name in group) for group in known) else None
+
+
+def _holds_array(file: Path, name: str) -> bool:
+    """Whether an .npz lists an array of that name; not for a file that is no such thing."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+        return False
 
 
 def _top_keys(config: Path) -> set[str]:

@@ -54,6 +54,8 @@ def refusal(contents: Contents) -> str | None:
 
     if contents.system.role in WRITING_ROLES:
         return "a network that writes keeps a cache between its tokens, and a graph keeps nothing"
+    if contents.system.role == "mask codec":
+        return "a graph is written for a tower, and a mask codec has none"
     if contents.processor.image is None:
         return None
     spec = contents.processor.image.spec

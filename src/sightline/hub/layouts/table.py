@@ -43,11 +43,12 @@ LAYOUTS: Mapping[str, str] = {
     "open_clip": "sightline.hub.layouts.open_clip",
     "timm": "sightline.hub.layouts.timm",
     "big_vision": "sightline.hub.layouts.big_vision",
+    "ait": "sightline.hub.layouts.ait",
     "onnx": "sightline.hub.layouts.onnx",
 }
 """Name to the module whose `LAYOUT` describes it."""
 
-WRITTEN = ("transformers", "openai", "open_clip", "onnx")
+WRITTEN = ("transformers", "openai", "open_clip", "ait", "onnx")
 """Those that can be written."""
 
 

@@ -13,7 +13,7 @@ from sightline.hub.layouts.table import Layout
 if TYPE_CHECKING:
     from sightline.hub.contents import Contents
 
-_NO_CLASS = ("clip_resnet", "unicl", "lit")
+_NO_CLASS = ("clip_resnet", "unicl", "lit", "mask_codec")
 """Systems that transformers has no class for."""
 
 
