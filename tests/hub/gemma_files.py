@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from tests.models.writers import IMAGE, TOWER, new_reference, randomise, transformers
+from tests.models.writers import new_reference, randomise, transformers
 
 CORPUS = [
     "caption en", "describe en", "answer en what colour is the ball?", "detect ball ; tree",
@@ -37,8 +38,6 @@ def tokenizer() -> Any:
 
 
 def _model(backend: Any) -> dict[str, Any]:
-    import json
-
     model = json.loads(backend.to_str())["model"]
     return {"vocab": model["vocab"], "merges": [tuple(pair) for pair in model["merges"]]}
 
@@ -70,6 +69,3 @@ def folder(name: str, target: Path, **options: Any) -> tuple[Any, Any]:
     network.save_pretrained(target, **options)
     words.save_pretrained(target)
     return network, words
-
-
-__all__ = ["IMAGE", "TOWER", "folder", "processor", "tokenizer"]
