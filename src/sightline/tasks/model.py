@@ -93,6 +93,8 @@ class Model:
         self.origin = loaded.origin
         """What an adapter of this network is for; None where the weights came from nowhere."""
         self.quantize = loaded.quantize
+        self.end_ids = loaded.end_ids
+        """Tokens that end an answer; none for a network that does not write."""
         self.domain = loaded.domain
         """What the weights know, where that is little ("drawn parks"); None for the open world."""
         self.decode = "exact"
@@ -249,7 +251,9 @@ class Model:
         """Write the model in the layout that transformers loads; an adapter is merged into it."""
         from sightline.hub.save import save_checkpoint
 
-        save_checkpoint(self.network, self.processor, self.config, self.system, folder)
+        save_checkpoint(
+            self.network, self.processor, self.config, self.system, folder, end_ids=self.end_ids
+        )
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapter that the network carries, without its base, in PEFT's layout.
