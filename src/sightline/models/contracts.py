@@ -150,7 +150,7 @@ def bfloat16_is_near(system: System) -> None:
 
     Cosines are taken as they are: random networks agree too well with each other, but here both
     sides are the same network. Logits may move by 2^-5: nothing normalises them, and rounding the
-    weights alone moved the tiny Gemma 2, whose cap holds its largest logits down, by 2.9 %.
+    weights alone, with exact products, moved those of the tiny PaliGemma 2 by 2.9 %.
     """
     bound = 2**-5 if system.role in WRITING_ROLES else 2**-6
     network = tiny_network(system)
