@@ -19,6 +19,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from sightline.core.interfaces import WRITING_ROLES
 from sightline.hub.bundled import bundled_names, bundled_path, read_card
 from sightline.hub.catalogue import PUBLISHED, Entry
 from sightline.hub.download import readable_size
@@ -182,12 +183,13 @@ def facts(entry: Any, file: str) -> list[tuple[str, str]]:
 
 def sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     """Head and rows of the table of variants."""
-    if entry.role == "text encoder":
+    if entry.role in ("text encoder", "language model"):
         return text_sizes(entry)
     if entry.role == "mask codec":
         return codec_sizes(entry)
     dual = entry.text is not None
-    towers = ("image tower", "text tower", "vocabulary", "words at most") if dual else ("network",)
+    words_of = "decoder" if entry.role in WRITING_ROLES else "text tower"
+    towers = ("image tower", words_of, "vocabulary", "words at most") if dual else ("network",)
     head = ("variant", "picture", "patch", "patches", *towers, "parameters")
     rows = []
     for name, config in entry.variants.items():
@@ -195,7 +197,7 @@ def sizes(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         shape = [tower_shape(image)]
         if dual:
             words = config.text
-            longest = entry.text(config).max_length
+            longest = entry.text(config).max_length or words.context_length
             shape += [tower_shape(words), f"{words.vocab_size:,}", str(longest)]
         rows.append(
             (f"`{name}`", *picture_shape(image), *shape, f"{parameter_count(entry, config):,}")
@@ -279,8 +281,9 @@ def preprocessing(entry: Any) -> str:
 def words_note(entry: Any, config: Any) -> str:
     """How text is cut and filled."""
     words = entry.text(config)
+    longest = words.max_length or getattr(config, "text", config).context_length
     return (
-        f"Text: at most {words.max_length} ids in `{next(iter(entry.variants))}`, padding "
+        f"Text: at most {longest} ids in `{next(iter(entry.variants))}`, padding "
         f"`{words.padding}`. The tokenizer files of the checkpoint decide about everything else."
     )
 
@@ -368,8 +371,9 @@ def verified(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
 
 
 def easily_tried(found: Entry) -> tuple[bool, bool, int]:
-    """Clear licence, weights that load as they are, small: in this order."""
-    return found.licence == "not checked", "safetensors" in found.note, found.parameters
+    """Clear licence, weights that answer as they are, small: in this order."""
+    unready = "safetensors" in found.note or "trained further" in found.note
+    return found.licence == "not checked", unready, found.parameters
 
 
 def codec_usage(entry: Any) -> list[str]:
@@ -408,6 +412,10 @@ def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
         if dual
         else 'model.embed_texts(["a sentence"])  # float32[1, D], unit length'
         if entry.role == "text encoder"
+        else 'model.caption("photo.jpg")  # "a cat on a sofa"'
+        if entry.role == "vision-language model"
+        else "model.network, model.processor.text  # what `sightline.generation` writes with"
+        if entry.role == "language model"
         else 'model.embed_images("photo.jpg")  # float32[1, D], unit length'
     )
     load = f'import sightline\n\nmodel = sightline.load("{name}")\n{answer}'
@@ -457,6 +465,8 @@ def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
             f"sightline train {entry.name} --data FOLDER --out RUN --set init={name} "
             "--set lr=1e-5\n```",
         ]
+    elif entry.role == "vision-language model":
+        parts.append("How it reads is explained in [a page of its own](../learn/prefix.md).")
     else:
         parts.append("There is no training recipe for this system alone; it is a tower of others.")
     return parts
@@ -482,6 +492,8 @@ def network_snippet(entry: Any) -> str:
                 "print(encoded.tokens.shape, encoded.pooled.shape)",
             ]
         )
+    if entry.role in WRITING_ROLES:
+        return "\n".join(writer_lines(entry, lines))
     if entry.role == "mask codec":
         return "\n".join(
             [
@@ -511,6 +523,25 @@ def network_snippet(entry: Any) -> str:
             "print(scores.logits.shape)  # [pictures, texts]",
         ]
     )
+
+
+def writer_lines(entry: Any, lines: Sequence[str]) -> list[str]:
+    """The snippet of a system that writes: a prompt and two tokens behind it."""
+    seen = ""
+    if entry.role == "vision-language model":
+        height, width = entry.tiny.image.image_size
+        seen = f", ((torch.rand(3, {height}, {width}),), ())"
+    return [
+        *lines[:2],
+        "from sightline.core.interfaces import Prompt",
+        *lines[2:],
+        "ids = torch.randint(3, 90, (2, 5))",
+        f"prompt = Prompt(ids, torch.ones_like(ids, dtype=torch.bool){seen})",
+        "logits, cache = network.prefill(prompt, room=2)",
+        "print(logits.shape)  # what may come behind each prompt: [rows, vocabulary]",
+        "further = network.extend(logits.argmax(dim=-1, keepdim=True), cache)",
+        "print(further.shape, cache.lengths)  # and behind one more token",
+    ]
 
 
 if __name__ == "__main__":

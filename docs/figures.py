@@ -31,7 +31,7 @@ from sightline.models.table import system
 from sightline.nn import lora
 from sightline.nn.linear import Linear
 from sightline.nn.lora import LoRALinear
-from sightline.nn.masks import causal, key_padding
+from sightline.nn.masks import causal, key_padding, prefix_causal
 from sightline.nn.meta import without_memory
 from sightline.nn.positions import resample_grid
 from sightline.objectives.contrastive import softmax_contrastive
@@ -160,6 +160,28 @@ def masks() -> Figure:
         place.set_title(title)
         place.set_xticks(range(5), words, rotation=40, ha="right", rotation_mode="anchor")
         place.set_yticks(range(5), words)
+    axes[0].set_ylabel("query (row) attends to key (column)")
+    return figure
+
+
+def prefix() -> Figure:
+    """Who sees whom when an answer is written behind a picture and a question."""
+    words = ["patch", "patch", "what", "?", "red", "ball", "[end]"]
+    places, four = torch.arange(7)[None], torch.tensor([[4]])
+    shown = (
+        ("causal", prefix_causal(places, places)),
+        ("prefix-LM", prefix_causal(places, places, four)),
+        ("with a window of 3", prefix_causal(places, places, four, 3)),
+    )
+    figure, axes = panels(3, 2.9)
+    for place, (title, mask) in zip(axes, shown, strict=True):
+        values = mask[0, 0].numpy()
+        cells(place, values * 0.9, [["T" if cell else "" for cell in row] for row in values])
+        place.set_title(title)
+        place.set_xticks(range(7), words, rotation=40, ha="right", rotation_mode="anchor")
+        place.set_yticks(range(7), words)
+        place.axhline(3.5, color=RED, linewidth=1)
+        place.axvline(3.5, color=RED, linewidth=1)
     axes[0].set_ylabel("query (row) attends to key (column)")
     return figure
 
@@ -684,6 +706,7 @@ FIGURES: Mapping[str, Callable[[], Figure]] = {
     "patches": patches,
     "positions": positions,
     "masks": masks,
+    "prefix": prefix,
     "softmax": contrastive,
     "sigmoid": sigmoid,
     "locked": locked,

@@ -22,7 +22,10 @@ from sightline.hub.catalogue import (
 from sightline.models.table import SYSTEMS, system
 from tests.hub.tiny import tiny_folder
 
-QUICK = {"B/32", "H/14-laion2B", "B/16-224", "2-B/16-224", "2-So400m/14-384"}
+QUICK = {
+    "B/32", "H/14-laion2B", "B/16-224", "2-B/16-224", "2-So400m/14-384", "2B", "9B", "3B-224",
+    "2-10B-448",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,16 @@ def test_the_model_is_the_named_one_then_the_users_then_the_default(
 
 def test_choices_are_needed_to_ask() -> None:
     assert models_for("ask-with-choices")
-    assert models_for("ask") == models_for("caption") == []
+    assert "caption" not in DEFAULTS
+
+
+def test_gated_models_are_listed_with_their_licence_and_are_no_default() -> None:
+    gated = [entry for entry in PUBLISHED if entry.gated]
+    assert {entry.system for entry in gated} == {"gemma", "gemma2", "paligemma"}
+    assert {entry.licence for entry in gated} == {"gemma"}
+    assert not {entry.name for entry in gated} & set(DEFAULTS.values())
+    assert {entry.system for entry in models_for("caption")} == {"paligemma"}
+    assert all("agreement to Gemma's terms" in entry.note for entry in gated)
 
 
 def test_a_bundled_model_lists_itself_and_stands_in_when_offline(

@@ -20,9 +20,12 @@ from sightline.core.errors import (
     HubNotFoundError,
     UnsafeCheckpointError,
 )
+from sightline.core.interfaces import WRITING_ROLES
 from sightline.hub import bundled
+from sightline.hub.contents import read_contents
 from sightline.hub.load import Loaded, load_checkpoint
 from sightline.hub.names import resolve
+from sightline.hub.proof import seeded_prompts
 from sightline.models.table import SYSTEMS, system
 from sightline.nn.linear import Conv2d, Linear
 from tests.hub.tiny import tiny_folder
@@ -57,6 +60,8 @@ def answer(network: nn.Module, loaded: Loaded) -> list[torch.Tensor]:
         return list(network(torch.randn(2, size, size, generator=torch.Generator().manual_seed(1))))
     if loaded.system.role == "text encoder":
         return list(network(*loaded.processor.texts(["a red ball", "water"])))
+    if loaded.system.role in WRITING_ROLES:
+        return [network(*seeded_prompts(read_contents(loaded.folder))).logits]
     pixels = loaded.processor.images([np.full((20, 30, 3), 90, np.uint8)])
     if loaded.system.text is None:
         return list(network(pixels))

@@ -37,5 +37,7 @@ def test_features_come_to_codewords_and_codewords_to_features():
 
 
 def test_weights_below_zero_are_refused():
-    with pytest.raises(ConfigError, match=r"commitment -1\.0 and codebook 1\.0 are weights from 0 on"):
+    with pytest.raises(
+        ConfigError, match=r"commitment -1\.0 and codebook 1\.0 are weights from 0 on"
+    ):
         mask_codec_loss(*drawn(), commitment=-1.0)

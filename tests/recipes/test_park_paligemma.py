@@ -15,7 +15,6 @@ from sightline.data.park.records import BACKGROUND
 from sightline.recipes.park_paligemma import (
     REACH,
     ParkPaliGemmaRecipe,
-    Taught,
     lesson_loader,
     lesson_step,
     patch_targets,
@@ -23,6 +22,7 @@ from sightline.recipes.park_paligemma import (
     spell_box,
     spoken,
     start_speaking,
+    taught,
     train_park_paligemma,
     writing_of,
 )
@@ -83,7 +83,7 @@ def test_training_and_answering_read_the_same_sequence(started) -> None:
     drawn = [scene(1), scene(2)]
     lessons = [writing.lesson(d, [Turn("caption en", caption(d))]) for d in drawn]
     batch = writing.collate(lessons)
-    network = Taught(start.network, 32).eval()
+    network = taught(start).eval()
     slots = writing.room + patches_of(start.config)
     loss, tokens, _, _ = spoken(network, batch, slots)
     prompt = Prompt(batch.prompt, batch.prompt_mask, tuple((p,) for p in batch.pixels))
@@ -98,7 +98,7 @@ def test_training_and_answering_read_the_same_sequence(started) -> None:
 def test_only_answers_and_patches_are_learned_from(started) -> None:
     start, writing = started
     batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
-    network = Taught(start.network, 32)
+    network = taught(start)
     slots = writing.room + patches_of(start.config)
     other = batch.suffix.where(batch.counted | ~batch.suffix_mask, 7)  # prompts of further turns
     hidden = []

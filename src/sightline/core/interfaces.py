@@ -186,6 +186,10 @@ class MaskCodec(Protocol):
     def __call__(self, masks: Tensor) -> CodedMasks: ...
 
 
+WRITING_ROLES = ("language model", "vision-language model")
+"""Roles whose networks are `TextGenerator`s."""
+
+
 @dataclass(frozen=True)
 class System:
     """One published system, as its file in `models` declares it; loaders need nothing else.

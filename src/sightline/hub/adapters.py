@@ -139,7 +139,8 @@ def put_on(
 
     stated, bound = adapter.config, system.for_config(config)
     found = own_tensors(bound, stated, read_adapter_tensors(adapter.folder, allow_pickle))
-    _leave_out_uncomputed(adapter, found, published_modules(bound, network.state_dict()))
+    own = lora.base_state(network, values=False)
+    _leave_out_uncomputed(adapter, found, published_modules(bound, own))
     check_tensors(_expected(network, stated, found), found.own, str(adapter.folder), system.name)
     for name, module in found.modules.items():
         rank, alpha = stated.rank_of(module), stated.alpha_of(module)
@@ -180,11 +181,11 @@ def _expected(
     """Tensors without memory in the place of those that the adapter must have."""
     import torch
 
-    from sightline.nn.linear import Linear
+    from sightline.nn.lora import is_adaptable
 
     own = network.state_dict()
     expected = {name: own[name] for name in found.whole if name in own}
-    linear = {name: m for name, m in network.named_modules() if isinstance(m, Linear)}
+    linear = {name: m for name, m in network.named_modules() if is_adaptable(m)}
     for name, module in found.modules.items():
         if name in linear:
             rank, layer = stated.rank_of(module), linear[name]
@@ -205,7 +206,8 @@ def adapted_names(network: nn.Module, system: System, config: Any) -> dict[str, 
     layers = lora.layers(network)
     if not layers:
         raise UnsupportedTaskError("the network carries no additions: there is no adapter to save")
-    computed = published_modules(system.for_config(config), lora.base_state(network))
+    state = lora.base_state(network, values=False)
+    computed = published_modules(system.for_config(config), state)
     for name in layers:
         if name not in computed:
             raise UnsupportedTaskError(
@@ -263,7 +265,7 @@ def _whole_modules(
     """Published tensors of parameters that learned as a whole, with PEFT's prefix."""
     from sightline.nn import lora
 
-    state = lora.base_state(network)
+    state = lora.base_state(network, values=False)
     wanted = {id(state[name]) for name in replaced}
     written = (system.class_names or dict)(system.write_state(state))
     return {f"{PREFIX}{name}": t for name, t in written.items() if id(t) in wanted}

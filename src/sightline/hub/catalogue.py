@@ -253,7 +253,79 @@ VISION_TEXT = (
           "whether the main branch holds safetensors was not checked"),
 )  # fmt: skip
 
-PUBLISHED = VIT + RESNET + SWIN + CLIP + SIGLIP + SIGLIP2 + SIGLIP2_NAFLEX + BERT + VISION_TEXT
+_GATED = "asks for an agreement to Gemma's terms before the download"
+
+
+def _gemma(
+    name: str, parameters: int, variant: str, aliases: tuple[str, ...] = (), note: str = ""
+) -> Entry:
+    generation = "gemma2" if name.startswith("gemma-2-") else "gemma"
+    return Entry(
+        f"google/{name}", generation, (), "gemma", parameters, variant, gated=True,
+        stored_width=2, aliases=aliases, note=f"{_GATED}; {note}" if note else _GATED,
+    )  # fmt: skip
+
+
+_TYPE_UNSEEN = "in which number type the main branch stores it was not checked"
+GEMMA = (
+    _gemma("gemma-2b", 2_506_172_416, "2B", ("Gemma-2B",)),
+    _gemma("gemma-2b-it", 2_506_172_416, "2B"),
+    _gemma("gemma-7b", 8_537_680_896, "7B", ("Gemma-7B",)),
+    _gemma("gemma-7b-it", 8_537_680_896, "7B"),
+)  # fmt: skip
+GEMMA2 = (
+    _gemma("gemma-2-2b", 2_614_341_888, "2B", ("Gemma2-2B",), _TYPE_UNSEEN),
+    _gemma("gemma-2-2b-it", 2_614_341_888, "2B", note=_TYPE_UNSEEN),
+    _gemma("gemma-2-9b", 9_241_705_984, "9B", ("Gemma2-9B",), _TYPE_UNSEEN),
+    _gemma("gemma-2-9b-it", 9_241_705_984, "9B", note=_TYPE_UNSEEN),
+    _gemma("gemma-2-27b", 27_227_128_320, "27B", ("Gemma2-27B",), _TYPE_UNSEEN),
+    _gemma("gemma-2-27b-it", 27_227_128_320, "27B", note=_TYPE_UNSEEN),
+)  # fmt: skip
+
+
+def _paligemma(
+    name: str, parameters: int, variant: str, aliases: tuple[str, ...] = (), note: str = ""
+) -> Entry:
+    kind = "ready to be asked" if "-mix-" in name else note or "made to be trained further"
+    return Entry(
+        f"google/{name}", "paligemma", WRITER_TASKS, "gemma", parameters, variant, gated=True,
+        stored_width=2 if name.startswith("paligemma2") else 4, aliases=aliases,
+        note=f"{kind}; {_GATED}",
+    )  # fmt: skip
+
+
+_DOCCI = "writes long captions"
+PALIGEMMA = (
+    _paligemma("paligemma-3b-pt-224", 2_923_466_480, "3B-224"),
+    _paligemma("paligemma-3b-pt-448", 2_924_351_216, "3B-448"),
+    _paligemma("paligemma-3b-pt-896", 2_927_890_160, "3B-896"),
+    _paligemma("paligemma-3b-mix-224", 2_923_466_480, "3B-224", ("PaliGemma-3B", "paligemma")),
+    _paligemma("paligemma-3b-mix-448", 2_924_351_216, "3B-448"),
+)  # fmt: skip
+PALIGEMMA2 = (
+    _paligemma("paligemma2-3b-pt-224", 3_032_242_416, "2-3B-224"),
+    _paligemma("paligemma2-3b-pt-448", 3_033_127_152, "2-3B-448"),
+    _paligemma("paligemma2-3b-pt-896", 3_036_666_096, "2-3B-896"),
+    _paligemma("paligemma2-3b-mix-224", 3_032_242_416, "2-3B-224", ("PaliGemma2-3B", "paligemma2")),
+    _paligemma("paligemma2-3b-mix-448", 3_033_127_152, "2-3B-448"),
+    _paligemma("paligemma2-10b-pt-224", 9_662_638_832, "2-10B-224"),
+    _paligemma("paligemma2-10b-pt-448", 9_663_523_568, "2-10B-448"),
+    _paligemma("paligemma2-10b-pt-896", 9_667_062_512, "2-10B-896"),
+    _paligemma("paligemma2-10b-mix-224", 9_662_638_832, "2-10B-224"),
+    _paligemma("paligemma2-10b-mix-448", 9_663_523_568, "2-10B-448", ("PaliGemma2-10B",)),
+    _paligemma("paligemma2-28b-pt-224", 27_650_487_024, "2-28B-224"),
+    _paligemma("paligemma2-28b-pt-448", 27_651_371_760, "2-28B-448"),
+    _paligemma("paligemma2-28b-pt-896", 27_654_910_704, "2-28B-896"),
+    _paligemma("paligemma2-28b-mix-224", 27_650_487_024, "2-28B-224"),
+    _paligemma("paligemma2-28b-mix-448", 27_651_371_760, "2-28B-448"),
+    _paligemma("paligemma2-3b-ft-docci-448", 3_033_127_152, "2-3B-448", note=_DOCCI),
+    _paligemma("paligemma2-10b-ft-docci-448", 9_663_523_568, "2-10B-448", note=_DOCCI),
+)  # fmt: skip
+
+PUBLISHED = (
+    VIT + RESNET + SWIN + CLIP + SIGLIP + SIGLIP2 + SIGLIP2_NAFLEX + BERT + VISION_TEXT
+    + GEMMA + GEMMA2 + PALIGEMMA + PALIGEMMA2
+)  # fmt: skip
 
 _DEFAULT = "google/siglip2-base-patch16-224"
 DEFAULTS: Mapping[str, str] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sightline.core.errors import CheckpointError
 from sightline.hub.configuration import read_config_json
 from sightline.hub.environment import converted_folder
+from sightline.hub.generation_config import read_end_ids
 from sightline.hub.keys import check_state, own_state
 from sightline.hub.weights import read_weights
 from sightline.models.table import SYSTEMS, system, system_for
@@ -51,6 +52,8 @@ class Contents:
     processor: Processor
     provenance: Provenance | None = None
     """Set by who knows the name; files do not say it."""
+    end_ids: tuple[int, ...] = ()
+    """Tokens that end an answer; none for a network that does not write."""
 
 
 def read_contents(path: Path, *, allow_pickle: bool = False) -> Contents:
@@ -103,7 +106,8 @@ def _read_transformers(folder: Path, allow_pickle: bool) -> Contents:
     check_state(network, state, str(folder), entry.name)
     words = entry.text(config) if entry.text is not None else None
     processor = Processor.load(folder, entry.preprocessing(config), words)
-    return Contents("transformers", entry, config, network, state, processor)
+    ends = read_end_ids(folder, entry, config)
+    return Contents("transformers", entry, config, network, state, processor, end_ids=ends)
 
 
 def _system(folder: Path, published: Mapping[str, Any]) -> System:

@@ -43,6 +43,7 @@ DESCRIPTIONS = (
     "card.json",
     "processor_config.json",
     "preprocessor_config.json",
+    "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

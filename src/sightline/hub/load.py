@@ -56,6 +56,8 @@ class Loaded:
     """What an adapter of this network is for, where the weights came from somewhere."""
     quantize: str | None = None
     """How the image tower is stored in fewer bits."""
+    end_ids: tuple[int, ...] = ()
+    """Tokens that end an answer; none for a network that does not write."""
 
 
 def load_checkpoint(
@@ -144,6 +146,7 @@ def _load_folder(
         bundled=place.bundled,
         domain=domain if isinstance(domain, str) else None,
         origin=Origin(_lasting_name(place), revision, whole),
+        end_ids=contents.end_ids,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.core.interfaces import WRITING_ROLES, Prompt, TextBatch
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -64,6 +66,8 @@ def answers(contents: Contents) -> dict[str, Tensor]:
     network = filled(contents)
     config = contents.config
     with torch.no_grad():
+        if contents.system.role in WRITING_ROLES:
+            return {"logits": network(*seeded_prompts(contents)).logits}
         pixels = None if contents.processor.image is None else seeded_pixels(contents)
         if contents.system.role == "dual encoder":
             ids = seeded_ids(config)
@@ -116,6 +120,21 @@ def seeded_pixels(contents: Contents) -> Any:
         sizes = ((64, 64),) * len(_PICTURES)
     pictures = [dice.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     return contents.processor.images(pictures)
+
+
+def seeded_prompts(contents: Contents) -> tuple[Prompt, TextBatch]:
+    """Drawn prompts of eight tokens, with a picture each where the model takes some, and suffixes
+    of four."""
+    import torch
+
+    words = getattr(contents.config, "text", contents.config)
+    shape = (len(_PICTURES), 12)
+    generator = torch.Generator().manual_seed(SEED)
+    ids = torch.randint(0, words.vocab_size, shape, generator=generator)
+    there = torch.ones_like(ids, dtype=torch.bool)
+    seen = () if contents.processor.image is None else seeded_pixels(contents)
+    pictures = tuple((picture,) for picture in seen)
+    return Prompt(ids[:, :8], there[:, :8], pictures), TextBatch(ids[:, 8:], there[:, 8:])
 
 
 def seeded_masks(size: int) -> Tensor:

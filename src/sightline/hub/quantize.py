@@ -66,7 +66,8 @@ def quantize_images(network: nn.Module, processor: Processor, system: System) ->
     pixels = processor.images(dead_leaves(CALIBRATION_PICTURES))
 
     def calibrate(seen: Any) -> None:
-        encode = seen.encode_images if system.role == "dual encoder" else seen
+        doors = {"dual encoder": "encode_images", "vision-language model": "image_tokens"}
+        encode = getattr(seen, doors.get(system.role, "forward"))
         encode(pixels)
 
     quantise(network, calibrate)

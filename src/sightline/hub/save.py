@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.core.devices import DTYPES
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.files import atomic_folder, write_json
+from sightline.core.interfaces import WRITING_ROLES
 from sightline.core.version import __version__
 from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION
 from sightline.hub.configuration import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from sightline.hub.generation_config import write_generation_config
 from sightline.hub.weights import SAFETENSORS, SAFETENSORS_INDEX
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def save_checkpoint(
     dtype: str | torch.dtype | None = None,
     metadata: Mapping[str, Any] | None = None,
     beside: Mapping[str, Path] | None = None,
+    end_ids: Sequence[int] = (),
 ) -> Path:
     """Write config.json, weights and the processor's files; the folder is whole or untouched.
 
@@ -64,6 +67,7 @@ def save_checkpoint(
         dtype: number type of the stored floating-point tensors; None keeps each as it is.
         metadata: written as `card.json`.
         beside: folders that belong to the model, copied into its own under these names.
+        end_ids: tokens that end an answer of a network that writes; none for the config's own.
 
     Returns:
         The folder.
@@ -93,7 +97,10 @@ def save_checkpoint(
         write_json(temporary / "config.json", written)
         _write_weights(state, temporary)
         if processor is not None:
-            processor.save(temporary, system.name)
+            told = system.instructions(config) if system.instructions is not None else None
+            processor.save(temporary, system.name, told.picture_tokens if told is not None else 0)
+        if system.role in WRITING_ROLES:
+            write_generation_config(temporary, config, end_ids)
         if metadata is not None:
             card = {"format": CARD_FORMAT, "version": CARD_VERSION, **metadata}
             write_json(temporary / "card.json", card)

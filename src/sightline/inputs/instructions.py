@@ -40,6 +40,8 @@ class Instructions:
     """Closes a prompt; encoded on its own, so that it is a token of its own."""
     places: str = "paligemma"
     """Whose tokens write boxes and masks (`inputs.coordinates`)."""
+    picture_tokens: int = 0
+    """How many tokens other programs put into a prompt for one picture."""
     picture: str = ""
     """Marks a picture in a trusted prompt, in front of its words; pictures without marks are
     thought to stand there."""

@@ -191,7 +191,12 @@ class ImageSpec:
 
 # CLIP's class reads every one of the settings, the crop included.
 _CROPPING = "CLIPImageProcessor"
-_TYPES = {"vit": "ViTImageProcessor", "swin": "ViTImageProcessor", "siglip": "SiglipImageProcessor"}
+_TYPES = {
+    "vit": "ViTImageProcessor",
+    "swin": "ViTImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "paligemma": "SiglipImageProcessor",
+}
 
 
 class ImageProcessor:

@@ -25,6 +25,7 @@ _CLASSES = {
     "siglip": "SiglipProcessor",
     "vision_text": "VisionTextDualEncoderProcessor",
     "siglip2-naflex": "Siglip2Processor",
+    "paligemma": "PaliGemmaProcessor",
 }
 
 
@@ -118,11 +119,12 @@ class Processor:
             )
         return self.text
 
-    def save(self, folder: Path, system: str) -> None:
+    def save(self, folder: Path, system: str, picture_tokens: int = 0) -> None:
         """Write what transformers' AutoProcessor, AutoImageProcessor and AutoTokenizer load.
 
         Args:
             system: short name of the system, "clip".
+            picture_tokens: how many tokens stand for one picture in a prompt; 0 where none do.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +132,8 @@ class Processor:
             config: dict[str, Any] = self.image.spec.to_published(system)
             if system in _CLASSES and self.text is not None:
                 config["processor_class"] = _CLASSES[system]
+            if picture_tokens:
+                config["image_seq_length"] = picture_tokens
             write_json(folder / "preprocessor_config.json", config)
             # An older description in the same folder would win over the one just written.
             (folder / "processor_config.json").unlink(missing_ok=True)

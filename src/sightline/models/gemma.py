@@ -11,6 +11,7 @@ heads would give. The table scores tokens as well.
 Differs from the paper: nothing in the network.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from sightline.core.interfaces import System
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models.keys import KeyTable
-from sightline.models.published import field, section
+from sightline.models.published import field, section, token
 from sightline.nn.attention import Attention
 from sightline.nn.blocks import DecoderBlock
 from sightline.nn.decoder import Decoder
@@ -147,7 +148,7 @@ def read_shared(config: Mapping[str, Any], activation: str) -> dict[str, Any]:
         "norm_eps": field(config, "rms_norm_eps", 1e-6),
         "rope_base": field(rope, "rope_theta", 10000.0),
         "pad_id": field(config, "pad_token_id", 0),
-        "eos_id": field(config, "eos_token_id", 1),
+        "eos_id": token(config, "eos_token_id", 1),
         "bos_id": field(config, "bos_token_id", 2),
     }
 
@@ -211,9 +212,17 @@ PAIRS = decoder_keys({"input_layernorm": "norm1", "post_attention_layernorm": "n
 KEYS = KeyTable(PAIRS, IGNORED)
 
 
+_BARE = re.compile(r"^(?=(embed_tokens|layers|norm)\.)")
+
+
+def whole_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the decoder's own level in front, which files of the bare decoder lack."""
+    return {_BARE.sub("model.", name): tensor for name, tensor in state.items()}
+
+
 def read_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published tensors to ours."""
-    return KEYS.read(state)
+    return KEYS.read(whole_names(state))
 
 
 def write_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

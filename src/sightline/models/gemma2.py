@@ -20,7 +20,14 @@ from torch import Tensor
 from sightline.core.errors import CheckpointError
 from sightline.core.interfaces import System
 from sightline.models import gemma
-from sightline.models.gemma import GemmaConfig, decoder_keys, initialise, read_shared, write_shared
+from sightline.models.gemma import (
+    GemmaConfig,
+    decoder_keys,
+    initialise,
+    read_shared,
+    whole_names,
+    write_shared,
+)
 from sightline.models.keys import KeyTable
 from sightline.models.published import field
 from sightline.nn.attention import Attention
@@ -173,7 +180,7 @@ KEYS = KeyTable(PAIRS, gemma.IGNORED)
 
 def read_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published tensors to ours."""
-    return KEYS.read(state)
+    return KEYS.read(whole_names(state))
 
 
 def write_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ picture's tokens stand in front of the words and enter the first block as they a
 words carry Gemma's factor. Picture and question see each other in both directions, the answer is
 causal (section 3.2.1):
 
-    picture picture ... <bos> answer en what colour is it ? \n | red <eos>
-    |______________________ prefix ____________________________|  suffix
+    picture picture ... <bos> answer en what colour is it ? newline | red <eos>
+    |______________________ prefix _________________________________|  suffix
 
 The begin token comes behind the pictures; the newline is a token of its own. Boxes and masks are
 answers in tokens of places (`inputs.coordinates`). Several pictures, or the frames of a video,
@@ -151,12 +151,14 @@ def text(config: PaliGemmaConfig) -> TextSpec:
 
 def instructions(config: PaliGemmaConfig) -> Instructions:
     """The prompts of pre-training and of the mix checkpoints (appendix B.1)."""
+    (height, width), (tall, wide) = config.image.image_size, config.image.patch_size
     return Instructions(
         caption={"short": "caption en", "long": "describe en"},
         ask="answer en {}",
         detect="detect {}",
         segment="segment {}",
         separator="\n",
+        picture_tokens=(height // tall) * (width // wide),
         picture="<image>",
     )
 
@@ -231,6 +233,7 @@ KEYS2 = _keys(gemma2.PAIRS)
 _SPELLINGS = (
     (re.compile(r"^model\.(?=vision_tower\.|multi_modal_projector\.)"), ""),
     (re.compile(r"^model\.language_model\."), "language_model.model."),
+    (re.compile(r"^language_model\.(?=(embed_tokens|layers|norm)\.)"), "language_model.model."),
     (re.compile(r"^vision_tower\.vision_model\."), "vision_tower."),
     (re.compile(r"^lm_head\."), "language_model.lm_head."),
 )

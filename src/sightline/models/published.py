@@ -34,6 +34,14 @@ def field(config: Mapping[str, Any], name: str, default: T) -> T:
     return value
 
 
+def token(config: Mapping[str, Any], name: str, default: int) -> int:
+    """The id of a token; of a list, as newer writers name the ends of an answer, the first."""
+    value = config.get(name)
+    if isinstance(value, list) and value:
+        return field({name: value[0]}, name, default)
+    return field(config, name, default)
+
+
 def pair(config: Mapping[str, Any], name: str, default: int) -> tuple[int, int]:
     """A (height, width) field that may be written as one number."""
     value = config.get(name)

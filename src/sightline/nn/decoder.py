@@ -63,7 +63,7 @@ class Decoder(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B L D"],
-        prefix: Int[Tensor, " B"] | None = None,
+        prefix: Int[Tensor, " B"] | Int[Tensor, "B L"] | None = None,
         positions: Int[Tensor, "B L"] | None = None,
         owners: Int[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,10 @@ from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
 from sightline.core.patterns import select
+from sightline.nn.four_bit import FourBitLinear
 from sightline.nn.linear import Linear, TokenTable
 from sightline.nn.packed import PackedLinear
+from sightline.nn.replacement import replace_module
 
 QUERIES_AND_VALUES = ("*.attention.q", "*.attention.v")
 """What the paper adapts (section 4.2): queries and values of every attention block."""
@@ -46,7 +49,7 @@ class LoRALinear(nn.Module):
 
     def __init__(
         self,
-        base: Linear,
+        base: Linear | FourBitLinear,
         rank: int,
         alpha: float | None = None,
         *,
@@ -60,7 +63,7 @@ class LoRALinear(nn.Module):
                 f"LoRA of rank {rank}, alpha {alpha:g} and dropout {dropout:g}: use a rank from 1 "
                 "on, an alpha that is not 0, and a dropout from 0 to below 1"
             )
-        self.base: Linear | PackedLinear = base
+        self.base: Linear | PackedLinear | FourBitLinear = base
         self.rank, self.alpha, self.dropout, self.rslora = rank, alpha, dropout, rslora
         self.original: Tensor | None = None
         """The base's own weight while the addition is merged into it."""
@@ -95,8 +98,14 @@ class LoRALinear(nn.Module):
         addition = self.scale * (self.lora_B @ self.lora_A)
         return (weight.to(addition.dtype) + addition).to(weight.dtype)
 
-    def own_weight(self) -> Float[Tensor, "O D"]:
-        """W, whether the addition is merged or not, laid out plainly."""
+    def own_weight(self, values: bool = True) -> Float[Tensor, "O D"]:
+        """W, whether the addition is merged or not, laid out plainly.
+
+        Args:
+            values: without them, a weight of 4 bits is stood for by a tensor without memory.
+        """
+        if isinstance(self.base, FourBitLinear):
+            return self.base.real(values)
         weight = self.base.weight.detach()
         if self.original is not None:
             return self.original.to(weight.device)
@@ -129,9 +138,9 @@ def add(
     names = select(_free(network), targets, "LoRA targets", "linear layer")
     for name in names:
         base = network.get_submodule(name)
-        assert isinstance(base, Linear)
+        assert isinstance(base, (Linear, FourBitLinear))
         layer = LoRALinear(base, rank, alpha, dropout=dropout, rslora=rslora)
-        _put(network, name, layer.train(base.training))
+        replace_module(network, name, layer.train(base.training))
     additions = {id(p) for layer in layers(network).values() for p in (layer.lora_A, layer.lora_B)}
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) in additions)
@@ -150,10 +159,16 @@ def merge(network: nn.Module) -> nn.Module:
     The weights as they were are kept for `unmerge`. Merging what is merged changes nothing.
 
     Raises:
-        ConfigError: weights that are packed.
+        ConfigError: weights that are packed, or stored in 4 bits.
     """
     _refuse_packed(network)
-    for layer in layers(network).values():
+    for name, layer in layers(network).items():
+        if isinstance(layer.base, FourBitLinear):
+            raise ConfigError(
+                f"the weight of {name} is stored in 4 bits, which a merged one would not fit: save "
+                "the adapter and load it on the full-precision model, or call "
+                "sightline.nn.four_bit.dequantise(network) first"
+            )
         if layer.original is None:
             merged = layer.sum()
             layer.original = layer.base.weight.detach()
@@ -165,6 +180,7 @@ def unmerge(network: nn.Module) -> nn.Module:
     """Undo `merge`: the base weights are again what they were, bit for bit."""
     for layer in layers(network).values():
         if layer.original is not None:
+            assert not isinstance(layer.base, FourBitLinear), "those are never merged"
             layer.base.weight = nn.Parameter(layer.own_weight(), requires_grad=False)
             layer.original = None
     return network
@@ -176,29 +192,39 @@ def remove(network: nn.Module) -> nn.Module:
     After `merge` the merged weights stay, and the weights as they were are given up.
     """
     for name, layer in layers(network).items():
-        _put(network, name, layer.base)
+        replace_module(network, name, layer.base)
     return network
 
 
-def base_state(network: nn.Module) -> dict[str, Tensor]:
-    """`state_dict` as if nothing had ever been added."""
-    return _state(network, {n: layer.own_weight() for n, layer in layers(network).items()})
+def base_state(network: nn.Module, *, values: bool = True) -> dict[str, Tensor]:
+    """`state_dict` as if nothing had ever been added, nor stored in 4 bits.
+
+    Args:
+        values: without them, weights of 4 bits are stood for by tensors without memory.
+    """
+    weights = {name: layer.own_weight(values) for name, layer in layers(network).items()}
+    return _state(network, weights, values)
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:
-    """`state_dict` of a network without additions that answers as this one does."""
-    return _state(network, {n: layer.sum() for n, layer in layers(network).items()})
+    """`state_dict` of a network of real numbers, without additions, that answers as this one."""
+    return _state(network, {n: layer.sum() for n, layer in layers(network).items()}, True)
 
 
-def _state(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _state(network: nn.Module, weights: dict[str, Tensor], values: bool) -> dict[str, Tensor]:
     """The state with these weights of the layers by name, and under the names without additions."""
+    few_bits = {n: m for n, m in network.named_modules() if isinstance(m, FourBitLinear)}
     own: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         owner, _, kind = name.rpartition(".")
         layer = owner.removesuffix(".base")
         if owner in weights:  # A or B
             continue
-        if layer == owner or layer not in weights:
+        if owner in few_bits and kind != "bias":
+            if kind == "codes":  # of the several tensors of a weight, the one that stands for it
+                plain = weights.get(layer)
+                own[f"{layer}.weight"] = few_bits[owner].real(values) if plain is None else plain
+        elif layer == owner or layer not in weights:
             own[name] = tensor
         else:
             own[f"{layer}.{kind}"] = weights[layer] if kind == "weight" else tensor
@@ -213,16 +239,16 @@ def _refuse_packed(network: nn.Module) -> None:
         )
 
 
+def is_adaptable(module: nn.Module) -> TypeGuard[Linear | FourBitLinear]:
+    """Whether a module can be given an addition: a table of tokens is not only a product."""
+    return isinstance(module, (Linear, FourBitLinear)) and not isinstance(module, TokenTable)
+
+
 def _free(network: nn.Module) -> list[str]:
-    """Names of linear layers without an addition; a table of tokens is not only a product."""
+    """Names of linear layers without an addition."""
     taken = {f"{name}.base" for name in layers(network)}
     return [
         name
         for name, module in network.named_modules()
-        if isinstance(module, Linear) and not isinstance(module, TokenTable) and name not in taken
+        if is_adaptable(module) and name not in taken
     ]
-
-
-def _put(network: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, last = name.rpartition(".")
-    setattr(network.get_submodule(owner), last, module)

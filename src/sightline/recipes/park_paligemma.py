@@ -12,8 +12,8 @@ A picture is followed by as many turns as fit into a row (`data.park.lessons`): 
 prefix, which picture and prompt see in both directions, further ones follow causally, and only
 answers are learned from. A row then teaches half a dozen answers for the price of one picture.
 
-Three small heads ask every patch of the tower what covers it: kind, colour and box, which the park
-knows exactly. They are thrown away afterwards.
+Every patch is asked what covers it, which the park knows exactly: kind and colour by the vectors
+of their words, and the box. What asks is thrown away afterwards (`Taught`).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from sightline.models import paligemma
 from sightline.models.gemma import GemmaConfig
 from sightline.models.siglip import ImageTowerConfig
 from sightline.nn.linear import Linear
+from sightline.nn.norms import unit_length
 from sightline.nn.writer import Writer
 from sightline.objectives.language import next_token
 from sightline.recipes.park_siglip import patch_loss
@@ -169,7 +170,7 @@ def train_park_paligemma(
         raise ConfigError("park-paligemma is trained in one process")
     codec = None if recipe.codec is None else codec_folder(recipe.codec)
     start = SpeakingStart(**vars(start_speaking(recipe)), codec=codec)
-    network = Taught(start.network, start.config.image.width)
+    network = taught(start)
     writing = writing_of(recipe, start, codec)
     slots = writing.room + patches_of(start.config)
     if recipe.compile:
@@ -197,6 +198,15 @@ def train_park_paligemma(
     )  # fmt: skip
     # what is worth it is compiled already; the whole holds loops over rows
     return carry_out(replace(recipe, compile=False), plan, Path(out), minutes, progress)
+
+
+def taught(start: Start) -> Taught:
+    """The network of a start with what teaches it."""
+    assert start.processor.text is not None
+    kinds, colours = (
+        [start.processor.text.encode(word)[-1] for word in words] for words in (KINDS, COLOURS)
+    )
+    return Taught(start.network, start.config.image.width, kinds, colours)
 
 
 def compile_parts(network: Any) -> None:
@@ -264,6 +274,8 @@ def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
         torch.manual_seed(recipe.seed)
         network = paligemma.PaliGemma(config)
     network.prefix_lm = not recipe.causal
+    # a decoder that never learned anything has no words to be spared: patches begin at full length
+    nn.init.normal_(network.projector.weight, std=image.width**-0.5)
     if loaded is not None:
         own = network.image.state_dict()
         given = loaded.network.state_dict()
@@ -330,14 +342,45 @@ def mask_speller(codec: MaskCodec) -> Spell:
 
 
 class Taught(nn.Module):
-    """A PaliGemma with heads that name what covers each patch, and where it ends."""
+    """A PaliGemma that is asked what covers each patch, and where it ends.
 
-    def __init__(self, model: Any, width: int) -> None:
+    Kind and colour are asked of what the projector makes of a patch, against the vectors of their
+    own words, so that a picture of a bench and the word come to lie in one direction: whoever looks
+    for the bench then finds both alike. Boxes are asked of the tower's patches.
+
+    Args:
+        model: the network.
+        width: D of the tower's patches.
+        kinds: tokens of the kinds' words.
+        colours: the same of the colours.
+    """
+
+    def __init__(
+        self, model: Any, width: int, kinds: Sequence[int], colours: Sequence[int]
+    ) -> None:
         super().__init__()
         self.model = model
-        self.kind = Linear(width, len(KINDS) + 1)
-        self.colour = Linear(width, len(COLOURS) + 1)
+        self.words = (list(kinds), list(colours))
+        self.nothing = Linear(width, 2)
+        """How likely no kind and no colour is."""
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
         self.box = Linear(width, 4)
+
+    def name_patches(self, patches: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B P kinds+1] and [B P colours+1] of the tower's patches and the projector's."""
+        table, seen = self.model.decoder.table.weight, unit_length(seen)
+        nothing = self.nothing(patches).float()
+        kinds, colours = (
+            torch.cat(
+                [
+                    self.sharpness.exp() * (seen @ unit_length(table[words]).T),
+                    nothing[..., place : place + 1],
+                ],
+                dim=-1,
+            )
+            for place, words in enumerate(self.words)
+        )
+        return kinds, colours
 
 
 class Lesson(NamedTuple):
@@ -486,7 +529,7 @@ def lesson_step(teaching: float, slots: int) -> Step:
     def step(network: nn.Module, batches: list[LessonBatch]) -> StepResult:
         (batch,) = batches
         answers, tokens, right, patches = spoken(network, batch, slots)
-        taught, metrics = patch_losses(network, patches, batch.truth)
+        taught, metrics = patch_losses(network, *patches, batch.truth)
         loss = answers / tokens
         backward(loss + teaching * taught)
         metrics["token"] = float(right / tokens)
@@ -495,8 +538,11 @@ def lesson_step(teaching: float, slots: int) -> Step:
     return step
 
 
-def spoken(network: Any, batch: LessonBatch, slots: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The summed loss of the answers, their tokens, how many were right, and the tower's patches.
+def spoken(
+    network: Any, batch: LessonBatch, slots: int
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """The summed loss of the answers, their tokens, how many were right, and the patches of the
+    tower and of the projector.
 
     The tower runs once: its patches go to the decoder and to the heads.
     """
@@ -511,14 +557,17 @@ def spoken(network: Any, batch: LessonBatch, slots: int) -> tuple[Tensor, Tensor
     with torch.no_grad():
         told = writer.logits(hidden[batch.counted]).argmax(dim=-1)
     right = (told == batch.suffix[batch.counted]).sum()
-    return loss, tokens, right, patches
+    return loss, tokens, right, (patches, seen)
 
 
-def patch_losses(network: Any, patches: Tensor, truth: Tensor) -> tuple[Tensor, dict[str, float]]:
+def patch_losses(
+    network: Any, patches: Tensor, seen: Tensor, truth: Tensor
+) -> tuple[Tensor, dict[str, float]]:
     """What the heads learn from, and how well they know it."""
     kinds, colours = truth[..., 0].long(), truth[..., 1].long()
-    kind, kind_right = patch_loss(network.kind(patches), kinds)
-    colour, colour_right = patch_loss(network.colour(patches), colours)
+    kind_logits, colour_logits = network.name_patches(patches, seen)
+    kind, kind_right = patch_loss(kind_logits, kinds)
+    colour, colour_right = patch_loss(colour_logits, colours)
     covered = kinds != BACKGROUND
     boxes, wanted = network.box(patches)[covered].float(), truth[..., 2:][covered]
     box = F.smooth_l1_loss(boxes, wanted, beta=0.1)

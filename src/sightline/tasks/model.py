@@ -93,6 +93,8 @@ class Model:
         self.origin = loaded.origin
         """What an adapter of this network is for; None where the weights came from nowhere."""
         self.quantize = loaded.quantize
+        self.end_ids = loaded.end_ids
+        """Tokens that end an answer; none for a network that does not write."""
         self.domain = loaded.domain
         """What the weights know, where that is little ("drawn parks"); None for the open world."""
         self.decode = "exact"
@@ -258,7 +260,7 @@ class Model:
         codec = self.folder / segmenting.FOLDER
         save_checkpoint(
             self.network, self.processor, self.config, self.system, folder,
-            metadata=lasting or None,
+            metadata=lasting or None, end_ids=self.end_ids,
             beside={segmenting.FOLDER: codec} if codec.is_dir() else None,
         )  # fmt: skip
 

@@ -240,8 +240,9 @@ def score_each(
 
 
 def end_ids(model: Model) -> set[int]:
-    """The tokens that end an answer, by the tokenizer and by the config."""
-    known = (model.processor.tokenizer.eos_id, _decoder_setting(model, "eos_id"))
+    """The tokens that end an answer, by the checkpoint's files, the tokenizer and the config."""
+    own = (model.processor.tokenizer.eos_id, _decoder_setting(model, "eos_id"))
+    known = (*model.end_ids, *own)
     return {token for token in known if token is not None}
 
 

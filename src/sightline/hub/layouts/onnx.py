@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import CheckpointError
+from sightline.core.interfaces import WRITING_ROLES
 from sightline.core.version import __version__
 from sightline.hub.layouts.detect import ONNX_DESCRIPTION
 from sightline.hub.layouts.table import Layout
@@ -51,6 +52,8 @@ def refusal(contents: Contents) -> str | None:
     """Why a graph cannot hold this model."""
     from sightline.inputs.preprocessing import ImageSpec
 
+    if contents.system.role in WRITING_ROLES:
+        return "a network that writes keeps a cache between its tokens, and a graph keeps nothing"
     if contents.system.role == "mask codec":
         return "a graph is written for a tower, and a mask codec has none"
     if contents.processor.image is None:

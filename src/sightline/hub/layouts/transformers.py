@@ -36,7 +36,14 @@ def write(contents: Contents, folder: Path) -> None:
     from sightline.hub.save import save_checkpoint
 
     contents.network.load_state_dict(contents.state, assign=True)
-    save_checkpoint(contents.network, contents.processor, contents.config, contents.system, folder)
+    save_checkpoint(
+        contents.network,
+        contents.processor,
+        contents.config,
+        contents.system,
+        folder,
+        end_ids=contents.end_ids,
+    )
 
 
 LAYOUT = Layout(
