@@ -98,7 +98,7 @@ def colour_model(kind: str = "clip", **changes: Any) -> Model:
     scale, bias = (20.0, -10.0) if kind == "siglip" else (20.0, 0.0)
     network = ColourNetwork(processor, scale, bias).eval()
     loaded = SimpleNamespace(
-        origin=None, quantize=None,
+        origin=None, quantize=None, end_ids=(),
         name=f"colour-{kind}", revision="r1", folder=Path("nowhere"), config=None,
         system=replace(system(kind)), network=network, processor=processor,
         device=torch.device("cpu"), dtype=torch.float32, bundled=False, domain=None,

@@ -62,7 +62,7 @@ def spotter(spec=None):
     spec = spec or ImageSpec(64, 64, "square", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     processor = ImageProcessor(spec)
     loaded = SimpleNamespace(
-        origin=None, quantize=None,
+        origin=None, quantize=None, end_ids=(),
         name="spotter", revision=None, folder=None, config=None, system=replace(system("resnet")),
         network=Spotter().eval(), processor=SimpleNamespace(image=processor, images=processor),
         device=torch.device("cpu"), dtype=torch.float32, bundled=False, domain=None,

@@ -314,6 +314,12 @@ def test_stop_texts_and_lengths_are_kept() -> None:
     assert model.caption(RED, max_new_tokens=0) == ""
 
 
+def test_a_checkpoint_may_name_further_ends() -> None:
+    model = scripted("a ball. b", end_ids=(WORDS.token_id("."),))
+    assert model.caption(RED) == "a ball"
+    assert "".join(caption_stream(model, RED)) == "a ball"
+
+
 def test_prompts_may_differ_from_row_to_row() -> None:
     model = scripted(lambda words, pictures: words[5:8])
     prompts = [WORDS.encode(f"<bos>{word}\n", trusted=True) for word in ("one", "two!")]

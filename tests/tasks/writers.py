@@ -63,7 +63,8 @@ def writing_model(network: nn.Module, folder: Path = Path("nowhere"), **changes:
     config = tiny_config()
     processor = Processor(image_processor(paligemma.preprocessing(config)), WORDS)
     loaded = SimpleNamespace(
-        origin=None, quantize=None, end_ids=(), name="writer", revision=None, folder=folder, config=config,
+        origin=None, quantize=None, end_ids=(), name="writer", revision=None, folder=folder,
+        config=config,
         system=paligemma.SYSTEM, network=network, processor=processor,
         device=torch.device("cpu"), dtype=torch.float32, bundled=False, domain=None,
     )  # fmt: skip

@@ -61,7 +61,7 @@ def _check_named(call: Call) -> None:
 
     if call.model_name or os.environ.get("SIGHTLINE_MODEL") or offline_substitute("chat"):
         return
-    able = ", ".join(entry.name for entry in models_for("chat"))
+    able = ", ".join(entry.name for entry in models_for("chat")[:4])
     raise UnsupportedTaskError(
         "no model is named that can answer freely: give --choices a,b to let one choose"
         + (f", or --model NAME of one which can: {able}" if able else ", or --model NAME")

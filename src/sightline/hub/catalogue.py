@@ -370,7 +370,7 @@ def default_model(task: str, explicit: str | None = None) -> str:
     chosen = explicit or os.environ.get("SIGHTLINE_MODEL") or DEFAULTS.get(task)
     if chosen:
         return chosen
-    able = ", ".join(entry.name for entry in models_for(task))
+    able = ", ".join(entry.name for entry in models_for(task)[:4])
     if able:
         raise UnsupportedTaskError(
             f"no model is taken for {task!r} unless one is named: --model NAME or SIGHTLINE_MODEL; "
