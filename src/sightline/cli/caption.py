@@ -10,13 +10,12 @@ from sightline.cli.generation import generation_options, streamable
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call
 from sightline.cli.pictures import answer_sources, expand, text_row
-
-DETAILS = ("short", "long")
+from sightline.tasks.abilities import CAPTION_DETAILS
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--detail", type=click.Choice(DETAILS), help="How much. Default: short.")
+@click.option("--detail", type=click.Choice(CAPTION_DETAILS), help="How much. Default: short.")
 @click.option("--prompt", metavar="TEXT", help="Exactly this, instead of the model's own prompt.")
 @batch_option
 @generation_options

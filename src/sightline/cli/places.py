@@ -11,8 +11,8 @@ import click
 
 from sightline.cli.output import Call, one_line
 from sightline.cli.pictures import Source
+from sightline.tasks.abilities import PLACE_SCORES
 
-SCORES = ("geometric", "product")
 REPORT = "report.html"
 
 
@@ -21,7 +21,7 @@ def place_options(function: Callable[..., int]) -> Callable[..., int]:
     for option in (
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
                      help="Write each picture with what was found in it, and a report, there."),
-        click.option("--score", type=click.Choice(SCORES),
+        click.option("--score", type=click.Choice(PLACE_SCORES),
                      help="Of a place: the mean or the product of its tokens' probabilities. "
                      "Default: geometric."),
         click.option("--queries", metavar="A,B|@FILE",

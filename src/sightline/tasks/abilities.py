@@ -36,6 +36,12 @@ EXPLAIN_METHODS = ("gradient", "rollout", "occlusion")
 """The ways to explain a score, the best measured first; here, where the command line can read them
 without torch."""
 
+CAPTION_DETAILS = ("short", "long")
+"""How much a caption may say; which of them a checkpoint knows stands in its instructions."""
+
+PLACE_SCORES = ("geometric", "product")
+"""How the score of a written box is made of its tokens' probabilities (`tasks.detect`)."""
+
 _NAMED = 4
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import ConfigError
 from sightline.generation.options import GenerationOptions
+from sightline.tasks.abilities import CAPTION_DETAILS
 from sightline.tasks.batching import Failed, OnError
 from sightline.tasks.writing import (
     BATCH,
@@ -23,8 +24,6 @@ from sightline.tasks.writing import (
 if TYPE_CHECKING:
     from sightline.tasks.model import Model
 
-DETAILS = ("short", "long")
-"""How much a caption may say; which of them a checkpoint knows stands in its instructions."""
 MOST = {"short": 64, "long": 256}
 """The longest caption in tokens, where nobody says another."""
 
@@ -73,8 +72,8 @@ def _asked(
     detail = rest.pop("detail", None)
     if prompt is not None and detail is not None:
         raise ConfigError("detail chooses one of the model's prompts: leave it out beside a prompt")
-    how = read_task_options(rest, MOST.get(detail or DETAILS[0], MOST["long"]))
+    how = read_task_options(rest, MOST.get(detail or CAPTION_DETAILS[0], MOST["long"]))
     if prompt is None:
-        return framed(model, instructions.caption_prompt(detail or DETAILS[0])), 0, how
+        return framed(model, instructions.caption_prompt(detail or CAPTION_DETAILS[0])), 0, how
     words, marks = instructions.unmarked(prompt)
     return framed(model, words, trusted=True), marks, how

@@ -23,7 +23,7 @@ from sightline.generation.pieces import TextPieces
 from sightline.hub.bundled import read_card
 from sightline.inputs.grounded_text import Place, plain
 from sightline.inputs.location_tokens import parse_paligemma
-from sightline.tasks.abilities import DEEDS
+from sightline.tasks.abilities import DEEDS, PLACE_SCORES
 from sightline.tasks.batching import Failed, OnError
 from sightline.tasks.prompted import checked_labels
 from sightline.tasks.writing import (
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from sightline.generation.answers import Generated
     from sightline.tasks.model import Model
 
-SCORES = ("geometric", "product")
 PARSERS = {"paligemma": parse_paligemma}
 """What reads the answers of a family, by `Instructions.places`."""
 MOST = {"detect": 512, "segment": 1024}
@@ -113,9 +112,9 @@ def find_each(
     """
     instructions = require_writer(model, task, DEEDS[task])
     rest = dict(options or {})
-    rule = rest.pop("score", SCORES[0])
-    if rule not in SCORES:
-        raise ConfigError(unknown_name("score", str(rule), SCORES))
+    rule = rest.pop("score", PLACE_SCORES[0])
+    if rule not in PLACE_SCORES:
+        raise ConfigError(unknown_name("score", str(rule), PLACE_SCORES))
     how = read_task_options(rest, MOST[task])
     names = _names(model, queries)
     ask = instructions.detection if task == "detect" else instructions.segmentation
@@ -139,7 +138,7 @@ def place_scores(
     generated: Generated,
     places: Sequence[Place],
     stop: tuple[str, ...] = (),
-    rule: str = SCORES[0],
+    rule: str = PLACE_SCORES[0],
 ) -> list[float]:
     """The score of each place of an answer, made of the probabilities of its tokens."""
     pieces = TextPieces(model.processor.tokenizer.decode, stop)
