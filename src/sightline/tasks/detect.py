@@ -146,6 +146,8 @@ def place_scores(
     for token in generated.ids:
         pieces.push(token)
         ends.append(len(pieces.text))
+    pieces.close()  # what was held back belongs to the last token
+    ends[-1:] = [len(pieces.text)] if ends else []
     starts = [0, *ends[:-1]]
     scores = []
     for place in places:
