@@ -18,6 +18,7 @@ of their words, and the box. What asks is thrown away afterwards (`Taught`).
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import Sequence
@@ -173,8 +174,6 @@ def train_park_paligemma(
     network = taught(start)
     writing = writing_of(recipe, start, codec)
     slots = writing.room + patches_of(start.config)
-    if recipe.compile:
-        compile_parts(network.model)
     learns_from = replace(writing, grey=recipe.blind)
     plan = Plan(
         start=start,
@@ -183,7 +182,7 @@ def train_park_paligemma(
             learns_from, recipe.steps * recipe.batch_size, recipe.easy, recipe.batch_size,
             recipe.seed, recipe.workers,
         ),
-        step=lesson_step(recipe.teaching, slots),
+        step=lesson_step(recipe.teaching, slots, recipe.compile),
         steps=recipe.steps,
         stage=_stage(recipe),
         choose=lambda model: exact_answers(
@@ -523,11 +522,21 @@ def lesson_loader(
     )
 
 
-def lesson_step(teaching: float, slots: int) -> Step:
-    """Cross-entropy of the answers' tokens, plus what the heads say about patches."""
+def lesson_step(teaching: float, slots: int, compiled: bool = False) -> Step:
+    """Cross-entropy of the answers' tokens, plus what is said about patches.
+
+    Args:
+        teaching: weight of what is said about patches.
+        slots: length of a row.
+        compiled: compile the stacks of blocks, from the second step on: operations of the first one
+            are counted, which what is compiled under a counter never recovers from.
+    """
+    steps = itertools.count()
 
     def step(network: nn.Module, batches: list[LessonBatch]) -> StepResult:
         (batch,) = batches
+        if next(steps) == 1 and compiled:
+            compile_parts(network.model)
         answers, tokens, right, patches = spoken(network, batch, slots)
         taught, metrics = patch_losses(network, *patches, batch.truth)
         loss = answers / tokens
