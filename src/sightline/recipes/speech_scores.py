@@ -33,6 +33,12 @@ QUESTIONS = ("count", "colour", "exists", "relation")
 """The first four questions of every scene hold one each."""
 MOST_NAMED = 4
 """Captions are judged on scenes of up to so many objects."""
+MOST = {
+    "caption": {"max_new_tokens": 64},
+    "detect": {"max_new_tokens": 64},
+    "segment": {"max_new_tokens": 176},
+}
+"""Longer than any true answer about six objects; a network that knows nothing writes on and on."""
 BATCH = 32
 SHOWN = 24
 """Scenes in the report."""
@@ -117,13 +123,17 @@ def speech_scores(
     pictures = [np.full_like(d.pixels, 128) if blind else d.pixels for d in scenes]
     scores = question_scores(model, scenes, pictures)
     everything = [EVERYTHING]
-    found = [_all(d) for d in detect_each(model, pictures, everything, batch_size=BATCH)]
+    found = [
+        _all(d) for d in detect_each(model, pictures, everything, MOST["detect"], batch_size=BATCH)
+    ]
     scores["detect"] = _f1(scenes, found, whole=True)
     scores["detect kind"] = _f1(scenes, found, whole=False)
     if codec is not None:
         cut = [
             _all(s)
-            for s in segment_each(model, pictures, everything, codec=codec, batch_size=BATCH)
+            for s in segment_each(
+                model, pictures, everything, MOST["segment"], codec, batch_size=BATCH
+            )
         ]
         scores["mask"] = mask_overlap(scenes, cut)
     scores["caption"] = caption_score(model, scenes, pictures)
@@ -197,7 +207,8 @@ def mask_overlap(scenes: Sequence[Scene], found: Sequence[Sequence[Segment]]) ->
 def caption_score(model: Model, scenes: Sequence[Scene], pictures: Sequence[Any]) -> float:
     """Share of captions that name exactly the right objects, among scenes of few."""
     few = [n for n, drawn in enumerate(scenes) if len(drawn.objects) <= MOST_NAMED]
-    said = caption_each(model, [pictures[n] for n in few], batch_size=BATCH)
+    chosen = [pictures[n] for n in few]
+    said = caption_each(model, chosen, options=MOST["caption"], batch_size=BATCH)
     right = [
         named_in(text) == Counter(t.name for t in scenes[n].objects)
         if isinstance(text, str)
