@@ -33,7 +33,7 @@ class PackedJoint(Packed):
         self.rows = {name: layer.out_features for name, layer in layers.items()}
         self.in_features = next(iter(layers.values())).in_features
         self.weight = reordered(torch.cat(tuple(layer.weight for layer in layers.values())))
-        biases = [layer.bias for layer in layers.values() if layer.bias is not None]
+        biases = tuple(layer.bias for layer in layers.values() if layer.bias is not None)
         self.register_buffer("bias", torch.cat(biases).detach() if biases else None, False)
 
     def joint(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
