@@ -484,7 +484,7 @@ def mask_forgotten(network, monkeypatch):
 
 def eight_numbers_a_head(network, monkeypatch):
     for block in network.text.transformer.blocks:
-        block.attention.num_heads = 16
+        block.attention.num_heads = block.attention.kv_heads = 16
 
 
 @pytest.mark.parametrize("mistake", [

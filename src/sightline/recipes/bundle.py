@@ -15,20 +15,23 @@ from sightline.data.park.scenes import digest
 from sightline.data.park.vocabulary import VERSION as PARK_VERSION
 from sightline.evaluation.mask_codec import round_trip
 from sightline.evaluation.results import Metric
-from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION, DRAWN_PARKS
+from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION, DRAWN_PARKS, read_card
 from sightline.hub.save import save_checkpoint
 from sightline.recipes.mask_codec import park_objects
 from sightline.recipes.park_scores import park_scores
 from sightline.recipes.run import best_model
+from sightline.recipes.speech_scores import speech_metrics
 from sightline.tasks.model import Model, load
+from sightline.tasks.segment import FOLDER
 
 COMMANDS = {
     "siglip": "sightline train park-siglip --out RUN",
     "mask_codec": "sightline train mask-codec --data park --out RUN",
+    "paligemma": "sightline train park-paligemma --set codec=CODEC --out RUN",
 }
 """System to the command that trains its bundled model."""
-LARGEST = 5_000_000
-"""Bytes of weights that a bundled model may have."""
+LARGEST, LARGEST_SPEAKING = 5_000_000, 10_000_000
+"""Bytes of weights that a bundled model may have, and one that speaks, its mask codec included."""
 
 
 def bundle(
@@ -53,14 +56,20 @@ def bundle(
         **_history(source.parent, COMMANDS[model.system.name]),
         "note": note,
     }
+    speaks = model.system.role == "vision-language model"
+    known = read_card(source)
+    if "everything" in known:
+        card["everything"] = known["everything"]
+    beside = {FOLDER: source / FOLDER} if (source / FOLDER).is_dir() else {}
     parts = (model.network, model.processor, model.config, model.system, folder)
-    save_checkpoint(*parts, dtype="float16", metadata=card)
-    size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-    if size > LARGEST:
-        raise ConfigError(f"the weights take {size} bytes, a bundled model at most {LARGEST}")
+    save_checkpoint(*parts, dtype="float16", metadata=card, beside=beside)
+    size = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors"))
+    most = LARGEST_SPEAKING if speaks else LARGEST
+    if size > most:
+        raise ConfigError(f"the weights take {size} bytes, a bundled model at most {most}")
     stored = load(folder, device="cpu", dtype="float32")
     card["scores"] = {n: _score(m) for n, m in _scores(stored, count).items()}
-    save_checkpoint(*parts, dtype="float16", metadata=card)
+    save_checkpoint(*parts, dtype="float16", metadata=card, beside=beside)
     return card
 
 
@@ -68,6 +77,14 @@ def _scores(model: Model, count: int) -> dict[str, Metric]:
     """On so many test scenes of one object, or test objects."""
     if model.system.role == "mask codec":
         return round_trip(model, park_objects(count)).metrics()
+    if model.system.role == "vision-language model":
+        return {
+            f"{split} {name}": metric
+            for split in ("test", "pairs")
+            for name, metric in speech_metrics(
+                model, count, split, codec=model.folder / FOLDER
+            ).items()
+        }
     return park_scores(model, count)
 
 
