@@ -1,6 +1,7 @@
 """What a park teaches: prompts and answers that are true of the scene."""
 
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sightline.data.park.lessons import (
     caption,
     description,
     instances,
-    lesson,
+    turns_about,
 )
 from sightline.data.park.vocabulary import KINDS, PLACES, held_out_pairs
 
@@ -23,7 +24,8 @@ def spelled(thing, drawn) -> str:
 
 def turns(seed: int, count: int = 6, **shares: float):
     generator = np.random.default_rng(seed)
-    return lesson(scene(seed), generator, count, spelled, None, shares or SHARES)
+    about = turns_about(scene(seed), generator, spelled, None, shares or SHARES)
+    return list(islice(about, count))
 
 
 def test_captions_name_every_object_from_left_to_right() -> None:
@@ -84,6 +86,14 @@ def test_equal_dice_give_equal_turns() -> None:
     assert turns(5) == turns(5) and turns(5) != turns(6)
 
 
+def test_a_scene_is_told_in_the_end() -> None:
+    drawn = scene(1)
+    about = turns_about(drawn, np.random.default_rng(0), spelled, None, {"ask": 1})
+    assert sorted(turn.prompt for turn in about) == sorted(
+        f"answer en {question.question}" for question in drawn.questions
+    )
+
+
 def test_only_what_is_asked_for() -> None:
     assert {turn.prompt.split(" ")[0] for turn in turns(1, 3, detect=1)} == {"detect"}
 
@@ -98,7 +108,8 @@ def test_no_lesson_names_a_held_out_pair() -> None:
 def test_masks_are_taught_where_they_can_be_spelled() -> None:
     generator = np.random.default_rng(0)
     drawn = scene(0)
-    found = lesson(drawn, generator, 4, spelled, lambda t, s: f"<{t.kind}>", {"segment": 1})
+    about = turns_about(drawn, generator, spelled, lambda t, s: f"<{t.kind}>", {"segment": 1})
+    found = list(islice(about, 4))
     assert all(turn.prompt.startswith("segment ") for turn in found)
     everything = next(t for t in found if t.prompt == f"segment {EVERYTHING}")
     assert everything.answer.count("<") == len(drawn.objects)

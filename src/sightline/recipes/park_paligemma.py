@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError
 from sightline.core.interfaces import TextBatch
 from sightline.data.loader import Loader
-from sightline.data.park.lessons import EVERYTHING, Spell, Turn, lesson
+from sightline.data.park.lessons import EVERYTHING, Spell, Turn, turns_about
 from sightline.data.park.records import BACKGROUND, ParkRecords, patch_owners
 from sightline.data.park.scenes import Scene, scene
 from sightline.data.park.text import texts as park_texts
@@ -74,6 +75,10 @@ logger = logging.getLogger(__name__)
 
 MULTIPLE = 256
 """Scored tokens of a batch are filled up to a multiple of this."""
+SHORTEST = 10
+"""Tokens that a turn takes at least: nothing else is sought where fewer are left."""
+MISSES = 2
+"""Turns that did not fit, after which a row is full."""
 REACH = 16.0
 """Pixels that the box head counts as one."""
 
@@ -331,11 +336,21 @@ def spell_box(thing: ParkObject, drawn: Scene) -> str:
 
 
 def mask_speller(codec: MaskCodec) -> Spell:
-    """Spells the box of an object and the sixteen tokens of its mask."""
+    """Spells the box of an object and the sixteen tokens of its mask.
+
+    All objects of a scene go through the codec together, when the first of them is spelled.
+    """
+    known: WeakKeyDictionary[Scene, dict[int, str]] = WeakKeyDictionary()
 
     def spell(thing: ParkObject, drawn: Scene) -> str:
-        (codes,) = mask_tokens(codec, [thing.mask], [thing.box]).tolist()
-        return spell_box(thing, drawn) + "".join(f"<seg{code:03d}>" for code in codes)
+        if drawn not in known:
+            things = drawn.objects
+            rows = mask_tokens(codec, [t.mask for t in things], [t.box for t in things]).tolist()
+            known[drawn] = {
+                id(t): "".join(f"<seg{code:03d}>" for code in row)
+                for t, row in zip(things, rows, strict=True)
+            }
+        return spell_box(thing, drawn) + known[drawn][id(thing)]
 
     return spell
 
@@ -429,8 +444,17 @@ class Writing:
 
     def draw(self, drawn: Scene, generator: np.random.Generator) -> Lesson:
         """As many turns about the scene as there is room for."""
-        turns = lesson(drawn, generator, self.most_turns, self.box, self.mask)
-        return self.lesson(drawn, self._fitting(turns))
+        room, kept, missed = self.room - 1, list[Turn](), 0
+        for turn in turns_about(drawn, generator, self.box, self.mask):
+            length = len(self._prompt(turn)) + len(self._answer(turn))
+            if length <= room:
+                kept.append(turn)
+                room -= length
+            else:
+                missed += 1
+            if len(kept) == self.most_turns or room < SHORTEST or (kept and missed == MISSES):
+                break
+        return self.lesson(drawn, kept)
 
     def lesson(self, drawn: Scene, turns: Sequence[Turn]) -> Lesson:
         """A scene and what is said about it."""
@@ -444,15 +468,6 @@ class Writing:
             counted += [False] * len(asked) + [True] * len(answer)
         pixels = np.full_like(drawn.pixels, 128) if self.grey else drawn.pixels
         return Lesson(pixels, prompt, suffix, counted, patch_targets(drawn, self.patch_size))
-
-    def _fitting(self, turns: Sequence[Turn]) -> list[Turn]:
-        room, kept = self.room - 1, list[Turn]()
-        for turn in turns:
-            length = len(self._prompt(turn)) + len(self._answer(turn))
-            if length <= room:
-                kept.append(turn)
-                room -= length
-        return kept
 
     def _prompt(self, turn: Turn) -> list[int]:
         """A prompt between turns: without the begin token."""

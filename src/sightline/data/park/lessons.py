@@ -6,15 +6,15 @@ Prompts are those of PaliGemma: "caption en", "describe en", "answer en ...", "d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from sightline.data.park.captions import list_of
 from sightline.data.park.vocabulary import COLOURS, KINDS, PLACES, held_out_pairs
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sightline.data.park.scenes import ParkObject, Scene
 
 Spell = Callable[["ParkObject", "Scene"], str]
@@ -24,6 +24,8 @@ SHARES: Mapping[str, float] = {"caption": 2, "describe": 1, "ask": 7, "detect": 
 """How often each kind of turn is drawn."""
 EVERYTHING = "everything"
 """What `detect` and `segment` are asked for where nothing is named."""
+MOST_REPEATED = 20
+"""A scene about which so many prompts in a row were known has been told."""
 ABSENT = 0.15
 """Share of the named things that are not there; the answer is empty."""
 
@@ -35,45 +37,48 @@ class Turn(NamedTuple):
     answer: str
 
 
-def lesson(
+def turns_about(
     scene: Scene,
     generator: np.random.Generator,
-    turns: int,
     box: Spell,
     mask: Spell | None = None,
     shares: Mapping[str, float] = SHARES,
-) -> list[Turn]:
-    """So many different turns about a scene, in the order of the dice.
+) -> Iterator[Turn]:
+    """Different turns about a scene, one after the other as the dice fall, until all are told.
 
     Args:
         box: spells a box.
         mask: spells a box and a mask; None leaves masks out.
     """
     kinds = [kind for kind in shares if kind != "segment" or mask is not None]
-    weights = [shares[kind] for kind in kinds]
-    chances = [weight / sum(weights) for weight in weights]
-    drawn: list[Turn] = []
-    while len(drawn) < turns:
-        kind = kinds[int(generator.choice(len(kinds), p=chances))]
-        found = _turn(kind, scene, generator, box, mask)
-        if all(found.prompt != known.prompt for known in drawn):
-            drawn.append(found)
-    return drawn
+    weights = np.array([shares[kind] for kind in kinds])
+    known: set[str] = set()
+    repeated = 0
+    while repeated < MOST_REPEATED:
+        kind = kinds[int(generator.choice(len(kinds), p=weights / weights.sum()))]
+        prompt, answer = _turn(kind, scene, generator, box, mask)
+        if prompt in known:
+            repeated += 1
+            continue
+        known.add(prompt)
+        repeated = 0
+        yield Turn(prompt, answer())
 
 
 def _turn(
     kind: str, scene: Scene, generator: np.random.Generator, box: Spell, mask: Spell | None
-) -> Turn:
+) -> tuple[str, Callable[[], str]]:
+    """A prompt, and how to get its answer, which may be dear to spell."""
     if kind == "caption":
-        return Turn("caption en", caption(scene))
+        return "caption en", lambda: caption(scene)
     if kind == "describe":
-        return Turn("describe en", description(scene))
+        return "describe en", lambda: description(scene)
     if kind == "ask":
         question = scene.questions[int(generator.integers(len(scene.questions)))]
-        return Turn(f"answer en {question.question}", question.answer)
+        return f"answer en {question.question}", lambda: question.answer
     query = _query(scene, generator)
     spell = box if kind == "detect" or mask is None else mask
-    return Turn(f"{kind} {query}", instances(scene, query, spell))
+    return f"{kind} {query}", lambda: instances(scene, query, spell)
 
 
 def caption(scene: Scene) -> str:
