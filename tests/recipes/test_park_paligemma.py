@@ -31,7 +31,7 @@ from sightline.tasks.model import load
 
 TINY = ParkPaliGemmaRecipe(
     init=None, image_width=32, image_depth=1, width=32, depth=1, num_heads=2, kv_heads=1,
-    mlp_width=32, steps=2, batch_size=4, eval_limit=4, compile=False, autocast="off",
+    mlp_width=32, steps=2, batch_size=4, eval_limit=4, compile=False, autocast="off", workers=0,
 )  # fmt: skip
 
 
@@ -113,9 +113,15 @@ def test_only_answers_and_patches_are_learned_from(started) -> None:
 
 def test_the_blind_see_grey(started) -> None:
     _, writing = started
-    loader = lesson_loader(replace(writing, grey=True), 4, 0.0, 4, 0, 1)
+    loader = lesson_loader(replace(writing, grey=True), 4, 0.0, 4, 0, 0)
     batch = next(iter(loader))
     assert batch.pixels.unique().numel() == 1
+
+
+def test_worker_processes_draw_the_same(started) -> None:
+    _, writing = started
+    own, other = (next(iter(lesson_loader(writing, 8, 0.5, 4, 0, workers))) for workers in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
 
 
 def test_exact_answers_are_what_greedy_writing_gives(started) -> None:

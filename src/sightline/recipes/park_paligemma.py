@@ -42,6 +42,7 @@ from sightline.data.park.scenes import Scene, scene
 from sightline.data.park.text import texts as park_texts
 from sightline.data.park.vocabulary import COLOURS, KINDS
 from sightline.data.records import Dataset
+from sightline.data.worker_processes import Processes
 from sightline.hub.load import load_checkpoint
 from sightline.inputs.coordinates import PALIGEMMA
 from sightline.inputs.processors import Processor, image_processor
@@ -317,7 +318,7 @@ def writing_of(recipe: ParkPaliGemmaRecipe, start: Start, codec: Path | None) ->
     mask: Spell | None = None
     if codec is not None:
         network = cast(Any, load_checkpoint(codec, device="cpu", dtype="float32").network)
-        mask = mask_speller(network)
+        mask = MaskSpeller(network)
     return Writing(
         tokenizer=start.processor.text,
         instructions=paligemma.instructions(start.config),
@@ -335,24 +336,30 @@ def spell_box(thing: ParkObject, drawn: Scene) -> str:
     return PALIGEMMA.spelled(PALIGEMMA.encode(thing.box, (drawn.height, drawn.width)))
 
 
-def mask_speller(codec: MaskCodec) -> Spell:
+class MaskSpeller:
     """Spells the box of an object and the sixteen tokens of its mask.
 
     All objects of a scene go through the codec together, when the first of them is spelled.
     """
-    known: WeakKeyDictionary[Scene, dict[int, str]] = WeakKeyDictionary()
 
-    def spell(thing: ParkObject, drawn: Scene) -> str:
-        if drawn not in known:
+    def __init__(self, codec: MaskCodec) -> None:
+        self.codec = codec
+        self._known: WeakKeyDictionary[Scene, dict[int, str]] = WeakKeyDictionary()
+
+    def __call__(self, thing: ParkObject, drawn: Scene) -> str:
+        if drawn not in self._known:
             things = drawn.objects
-            rows = mask_tokens(codec, [t.mask for t in things], [t.box for t in things]).tolist()
-            known[drawn] = {
+            masks, frames = [t.mask for t in things], [t.box for t in things]
+            self._known[drawn] = {
                 id(t): "".join(f"<seg{code:03d}>" for code in row)
-                for t, row in zip(things, rows, strict=True)
+                for t, row in zip(
+                    things, mask_tokens(self.codec, masks, frames).tolist(), strict=True
+                )
             }
-        return spell_box(thing, drawn) + known[drawn][id(thing)]
+        return spell_box(thing, drawn) + self._known[drawn][id(thing)]
 
-    return spell
+    def __reduce__(self) -> tuple[type, tuple[MaskCodec]]:
+        return type(self), (self.codec,)  # what is known of scenes stays behind
 
 
 class Taught(nn.Module):
@@ -519,21 +526,39 @@ def patch_targets(drawn: Scene, patch: int) -> NDArray[np.float32]:
     return truth
 
 
+@dataclass(frozen=True)
+class DrawLesson:
+    """The lesson of a number; an object, so that it can travel to a worker process."""
+
+    writing: Writing
+    simple: int
+    """Scenes with smaller numbers have one to three objects."""
+
+    def __call__(self, number: int, generator: np.random.Generator) -> Lesson:
+        objects = 1 + number % 3 if number < self.simple else None
+        return self.writing.draw(scene(number, "train", self.writing.size, objects), generator)
+
+
 def lesson_loader(
     writing: Writing, count: int, easy: float, batch_size: int, seed: int, workers: int
 ) -> Loader[LessonBatch]:
-    """Scenes drawn by the loader's threads in the order of their seeds, simple ones first.
+    """Scenes in the order of their seeds, simple ones first.
+
+    Drawing and spelling hold the interpreter's lock for most of their time, so that workers are
+    processes.
 
     Args:
         easy: share of the scenes that have one to three objects.
+        workers: processes; 0 draws between the steps.
     """
-
-    def draw(number: int, generator: np.random.Generator) -> Lesson:
-        objects = 1 + number % 3 if number < easy * count else None
-        return writing.draw(scene(number, "train", writing.size, objects), generator)
-
     return Loader(
-        range(count), writing.collate, batch_size, seed, False, workers=workers, transform=draw
+        range(count),
+        writing.collate,
+        batch_size,
+        seed,
+        False,
+        workers=Processes(workers) if workers else 0,
+        transform=DrawLesson(writing, round(easy * count)),
     )
 
 
