@@ -15,9 +15,11 @@ from sightline.data.park.scenes import Scene
 from sightline.data.park.vocabulary import with_article
 from sightline.demo.answers import Classified, Explained, Searching, Tagging
 from sightline.demo.pictures import WRITTEN_SIDE, Gallery, enlarged
+from sightline.demo.speech import SPEAKER, Said, Spoken, named_right, tally
 from sightline.evaluation.embedding_map import embedding_map
 from sightline.evaluation.figures import embedding_figure, similarity_figure, write_png
 from sightline.evaluation.results import Metric
+from sightline.tasks.marked import marked_item
 from sightline.tasks.overlay import heat_overlay
 from sightline.tasks.report import Report
 from sightline.tasks.sheets import SheetItem
@@ -46,6 +48,7 @@ class Everything:
     tagging: Tagging
     searching: Searching
     explained: Sequence[Explained]
+    spoken: Sequence[Spoken]
     scores: Mapping[str, Metric]
     composite: bytes
     """The PNG file."""
@@ -65,6 +68,7 @@ def write_page(everything: Everything, path: Path) -> None:
     _search(report, everything)
     _words(report, everything)
     _explanations(report, everything)
+    _speech(report, everything)
     _inside(report, everything)
     _your_turn(report, everything)
     report.write(path)
@@ -243,6 +247,28 @@ def _explanations(report: Report, e: Everything) -> None:
         items = [SheetItem(heat_overlay(pixels, one.heat), one.text) for one in answers]
         framed = [one.found for one in answers]
         report.gallery([SheetItem(shown.scene.image, "the picture"), *items], [False, *framed])
+
+
+def _speech(report: Report, e: Everything) -> None:
+    if not e.spoken:
+        return
+    right, (hits, there) = tally(e.spoken), named_right(e.spoken)
+    report.section(
+        "In its own words",
+        f"A second model, {SPEAKER}, writes: a caption, answers to questions, and where things "
+        "are, as boxes and masks, all of it word by word. The scenes are those of above. "
+        f"{right[True]} of {right.total()} answers are right, and {hits} of {there} things are "
+        "found under their name.",
+    )
+    items = []
+    for one in e.spoken:
+        lines = [one.caption, *(f"{s.question} {s.answer} {_verdict(s)}" for s in one.said)]
+        items.append(marked_item(one.shown.scene.pixels, list(one.found), "\n".join(lines)))
+    report.gallery(items)
+
+
+def _verdict(said: Said) -> str:
+    return "\u2713" if said.right else f"\u2717 ({said.truth})"
 
 
 def _inside(report: Report, e: Everything) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sightline.core.files import atomic_file, write_json
 from sightline.data.park.vocabulary import KINDS
-from sightline.demo import answers, page
+from sightline.demo import answers, page, speech
 from sightline.demo.answers import Classified, Explained, Searching, Tagging
 from sightline.demo.composite import composite
 from sightline.demo.pictures import (
@@ -27,11 +27,14 @@ from sightline.demo.pictures import (
     single_scenes,
     write_gallery,
 )
+from sightline.demo.speech import Spoken
 from sightline.evaluation.results import Metric
 from sightline.tasks.model import Model, load
 
 MODEL = "park-siglip"
-STEPS = ("load", "draw", "classify", "measure", "tag", "search", "explain", "figures", "report")
+STEPS = (
+    "load", "draw", "classify", "measure", "tag", "search", "explain", "speak", "figures", "report"
+)  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 """Called before each step with its name, how many are done, and how many there are."""
@@ -64,6 +67,8 @@ class _Answers:
     tagging: Tagging
     searching: Searching
     explained: list[Explained]
+    spoken: list[Spoken]
+    """Nothing, where no model that speaks is installed."""
     scores: dict[str, Metric]
 
 
@@ -108,7 +113,7 @@ def run_demo(
     page.write_page(
         page.Everything(
             loaded, folder, gallery, found.known, found.unseen, found.tagging, found.searching,
-            found.explained, found.scores, hero, similarity, places, seconds,
+            found.explained, found.spoken, found.scores, hero, similarity, places, seconds,
         ),
         folder / "report.html",
     )  # fmt: skip
@@ -146,7 +151,10 @@ def _ask(model: Model, gallery: Gallery, sizes: Amounts, tell: Callable[[str], N
     searching, hits = answers.search_both_ways(memory, scenes, sizes)
     tell("explain")
     explained = answers.explain_all(model, gallery)
-    return _Answers(known, unseen, tagging, searching, explained, {**scores, **hits})
+    tell("speak")
+    talker = speech.speaker()
+    spoken = [] if talker is None else speech.speak(talker, gallery)
+    return _Answers(known, unseen, tagging, searching, explained, spoken, {**scores, **hits})
 
 
 def _write_words(folder: Path) -> None:
@@ -186,12 +194,26 @@ def _lines(
         "",
         *examples,
         "",
+        *_spoken_lines(found.spoken),
         *(f"{name:<{width}}  {value}" for name, value in rows),
         f"{'':<{width}}  (in brackets: 95 % intervals)",
         "",
         f"All of it took {seconds:.0f} s. Try next:",
         *(f"  {command}" for command in page.commands(folder, gallery, model.name, caption)),
     ]
+
+
+def _spoken_lines(spoken: Sequence[Spoken]) -> list[str]:
+    """What was said about the first pictures."""
+    lines = []
+    for one in spoken[:2]:
+        said = one.said[0]
+        verdict = "right" if said.right else f"wrong: {said.truth}"
+        lines += [
+            f"{one.shown.path.name}  {one.caption}",
+            f"  {said.question} {said.answer} ({verdict})",
+        ]
+    return [*lines, ""] if lines else []
 
 
 def _example_lines(shown: Sequence[Classified]) -> list[str]:
@@ -233,6 +255,12 @@ def _document(model: Model, folder: Path, gallery: Gallery, found: _Answers) -> 
         ],
         "searches": [
             {"query": row.query.text, "rank": _rank(row.hits)} for row in found.searching.found
+        ],
+        "spoken": [
+            {"file": one.shown.path.name, "caption": one.caption,
+             "answers": [{**said._asdict(), "right": said.right} for said in one.said],
+             "found": [{"label": thing.label, "box": list(thing.box)} for thing in one.found]}
+            for one in found.spoken
         ],
         "explained": [
             {"file": one.shown.path.name, "text": one.text, "found": one.found}
