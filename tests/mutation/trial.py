@@ -1,0 +1,213 @@
+"""One mutant a process: forked from one that has imported everything but this library.
+
+The mutated text takes the place of the file's own when the file is imported, so that import hooks
+(jaxtyping's checks of shapes) see it as they see any other.
+"""
+
+import contextlib
+import importlib
+import importlib.machinery
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.mutation.lines import Lines, single_threaded
+from tests.mutation.planting import PACKAGE, ROOT, Mutant
+
+PATIENCE = (20.0, 5.0)
+"""Seconds, and times the tests' own, after which a mutant counts as caught by the clock."""
+MEMORY = 6 * 2**30
+"""Bytes that a mutant may ask for."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant."""
+
+    caught: bool
+    by: str
+    """The test that failed, or what else ended it."""
+    tests: int
+    """How many tests execute its lines, within the budget."""
+    seconds: float
+
+
+def prepare(modules: Iterable[str]) -> None:
+    """Import what the tests will import, once for all trials."""
+    os.environ.update(single_threaded())  # before torch starts threads, which no fork survives
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in modules:
+            with contextlib.suppress(Exception):  # a few refuse to be imported on their own
+                importlib.import_module(name)
+    import hypothesis
+
+    hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
+    hypothesis.settings.load_profile("mutants")
+
+
+def within(tests: list[str], lines: Lines, budget: float) -> list[str]:
+    """The tests from the first on that take no longer than the budget together."""
+    chosen: list[str] = []
+    for test in tests:
+        budget -= lines.seconds[test]
+        if budget < 0 and chosen:
+            break
+        chosen.append(test)
+    return chosen
+
+
+def trials(
+    mutants: Iterable[Mutant], lines: Lines, budget: float, jobs: int
+) -> Iterator[tuple[Mutant, Outcome]]:
+    """Each mutant with what became of it, as they end."""
+    waiting, running = list(reversed(list(mutants))), dict[int, _Trial]()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop()
+            tests = within(lines.tests(mutant.path, mutant.lines), lines, budget)
+            if not tests:
+                yield mutant, Outcome(False, "no test executes it", 0, 0.0)
+                continue
+            trial = _Trial(mutant, tests, sum(lines.seconds[test] for test in tests))
+            running[trial.pipe] = trial
+        ready, _, _ = select.select(list(running), [], [], 0.2)
+        for pipe, trial in list(running.items()):
+            if pipe in ready or trial.late():
+                yield trial.mutant, trial.end(pipe in ready)
+                del running[pipe]
+
+
+def control(lines: Lines) -> None:
+    """The tests in a forked process, with nothing planted.
+
+    Raises:
+        RuntimeError: one fails, so that its failures would say nothing.
+    """
+    nothing = Mutant("__init__.py", "", "", "", "", 1, "", None, (0, 0), "")
+    trial = _Trial(nothing, list(lines.seconds), sum(lines.seconds.values()))
+    while not select.select([trial.pipe], [], [], 1)[0] and not trial.late():
+        pass
+    outcome = trial.end(bool(select.select([trial.pipe], [], [], 0)[0]))
+    if outcome.caught:
+        raise RuntimeError(f"without a mutant: {outcome.by}")
+
+
+class _Trial:
+    """A process at work on one mutant."""
+
+    def __init__(self, mutant: Mutant, tests: list[str], seconds: float) -> None:
+        self.mutant, self.tests = mutant, tests
+        self.begun = time.monotonic()
+        self.limit = PATIENCE[0] + PATIENCE[1] * seconds
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pipe, writing = os.pipe()
+        self.process = os.fork()
+        if not self.process:
+            _child(mutant, tests, writing)
+        os.close(writing)
+
+    def late(self) -> bool:
+        return time.monotonic() - self.begun > self.limit
+
+    def end(self, spoke: bool) -> Outcome:
+        """The outcome, once the process has spoken, died or taken too long."""
+        said = os.read(self.pipe, 65536).decode() if spoke else ""
+        took = time.monotonic() - self.begun
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.pipe)
+        answer = json.loads(
+            said or '{"by": "the end of its process"}' if spoke else '{"by": "the clock"}'
+        )
+        if "trouble" in answer:
+            raise RuntimeError(f"the tests did not run for {self.mutant}:\n{answer['trouble']}")
+        return Outcome(bool(answer["by"]), answer["by"], len(self.tests), round(took, 2))
+
+
+class _First:
+    """Keeps the wanted tests, in their order, and the first that fails."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self.place = {test: place for place, test in enumerate(tests)}
+        self.failed = ""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.place),
+            key=lambda item: self.place[item.nodeid],
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed = self.failed or report.nodeid
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.failed = self.failed or f"importing {report.nodeid}"
+
+
+def _child(mutant: Mutant, tests: list[str], writing: int) -> None:
+    """Runs the tests, says the outcome and ends; never returns."""
+    try:
+        os.setsid()
+        silence = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(silence, stream)
+        _limit_memory()
+        plant(mutant)
+        answer = {"by": first_failure(tests)}
+    except BaseException:
+        answer = {"trouble": traceback.format_exc()[-4000:]}
+    os.write(writing, json.dumps(answer).encode())
+    os._exit(0)
+
+
+def first_failure(tests: list[str]) -> str:
+    """The first test that fails or file that cannot be imported, or an empty word."""
+    first = _First(tests)
+    files = list(dict.fromkeys(test.split("::")[0] for test in tests))
+    options = ["-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    os.chdir(ROOT)
+    status = pytest.main([*options, *files], plugins=[first])
+    if first.failed or status == pytest.ExitCode.OK:
+        return first.failed
+    raise RuntimeError(f"pytest ended with {status!r}")
+
+
+def plant(mutant: Mutant) -> None:
+    """From now on, importing the file gives the mutant."""
+    assert "sightline" not in sys.modules, "the file may have been imported already"
+    target, text = str(PACKAGE / mutant.path), mutant.planted()
+    loader = importlib.machinery.SourceFileLoader
+    read, stats = loader.get_data, loader.path_stats
+
+    def get_data(self: Any, path: str) -> bytes:
+        return text if path == target else read(self, path)
+
+    def path_stats(self: Any, path: str) -> Any:
+        if path == target:
+            raise OSError("no compiled file is as new as the mutant")
+        return stats(self, path)
+
+    loader.get_data, loader.path_stats = get_data, path_stats  # type: ignore[method-assign,assignment]
+
+
+def _limit_memory() -> None:
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
