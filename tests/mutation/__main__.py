@@ -1,7 +1,6 @@
 """`make mutants`: draw, plant, run, report."""
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.mutation import planting
-from tests.mutation.lines import Lines, measured
+from tests.mutation.lines import Lines, fingerprint, measured
 from tests.mutation.planting import PACKAGE, ROOT, Mutant
 from tests.mutation.trial import Outcome, control, prepare, trials
 
@@ -26,8 +25,8 @@ def main(words: Sequence[str] | None = None) -> int:
     tests = chosen.tests.split(",") if chosen.tests else [f"tests/{room}" for room in rooms]
     everything = planting.mutants(rooms)
     drawn = planting.sample(everything, chosen.sample or len(everything), chosen.seed)
-    world = _hash(*sorted(_sources()), *tests)
-    lines = measured(FOLDER / f"lines-{world}.json", tests)
+    world = fingerprint(*sorted(_sources()), *tests)
+    lines = measured(FOLDER, tests)
     kept = FOLDER / "results.jsonl"
     if chosen.fresh:
         kept.unlink(missing_ok=True)
@@ -116,7 +115,7 @@ def _proof(mutant: Mutant, outcome: Outcome, world: str) -> str:
     test = ROOT / outcome.by.removeprefix("importing ").split("::")[0]
     if not outcome.caught or not test.is_file():
         return world
-    return _hash(mutant.planted().decode(), test.read_text())
+    return fingerprint(mutant.planted().decode(), test.read_text())
 
 
 def _sources() -> Iterable[str]:
@@ -127,10 +126,6 @@ def _sources() -> Iterable[str]:
         for path in paths
         if tool not in path.parents
     )
-
-
-def _hash(*words: str) -> str:
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@
 A fixture that several tests share runs in the first of them alone; its lines count for all.
 """
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,60 @@ class Lines:
         }
         return sorted(found & set(self.seconds), key=lambda test: (self.seconds[test], test))
 
+    def of(self, file: str) -> "Lines":
+        """What the tests of one file saw."""
+        own = {test: took for test, took in self.seconds.items() if test.split("::")[0] == file}
+        executed = {
+            path: {row: [test for test in tests if test in own] for row, tests in rows.items()}
+            for path, rows in self.executed.items()
+        }
+        return Lines(own, executed, self.modules)
 
-def measured(file: Path, tests: Sequence[str]) -> Lines:
-    """The lines in `file`, or those of a run now."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tests.mutation.lines", str(file), *tests]
-        subprocess.run(command, cwd=ROOT, check=True, env=single_threaded())
-    return Lines(**json.loads(file.read_text()))
+
+def measured(folder: Path, tests: Iterable[str]) -> Lines:
+    """The lines of files and folders of tests; those whose code and text are known are not run.
+
+    Args:
+        folder: where the lines of each file of tests are kept.
+    """
+    library = fingerprint(*(path.read_text() for path in sorted(PACKAGE.rglob("*.py"))))
+    kept = {
+        name: folder / f"lines-{fingerprint(library, name, (ROOT / name).read_text())}.json"
+        for name in _files(tests)
+    }
+    missing = [name for name, file in kept.items() if not file.exists()]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "tests.mutation.lines", str(folder / "lines.json")]
+        subprocess.run([*command, *missing], cwd=ROOT, check=True, env=single_threaded())
+        found = Lines(**json.loads((folder / "lines.json").read_text()))
+        for name in missing:
+            kept[name].write_text(json.dumps(asdict(found.of(name))))
+    return _joined([Lines(**json.loads(file.read_text())) for file in kept.values()])
+
+
+def _files(tests: Iterable[str]) -> list[str]:
+    paths = [ROOT / each for each in tests]
+    files = {
+        file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path])
+    }
+    return sorted(file.relative_to(ROOT).as_posix() for file in files)
+
+
+def _joined(parts: Iterable[Lines]) -> Lines:
+    whole = Lines({}, {}, [])
+    for part in parts:
+        whole.seconds.update(part.seconds)
+        whole.modules.extend(name for name in part.modules if name not in whole.modules)
+        for path, rows in part.executed.items():
+            for row, tests in rows.items():
+                whole.executed.setdefault(path, {}).setdefault(row, []).extend(tests)
+    return whole
+
+
+def fingerprint(*words: str) -> str:
+    """Short, and the same only for the same words."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
 
 
 def single_threaded() -> dict[str, str]:

@@ -5,6 +5,7 @@ The mutated text takes the place of the file's own when the file is imported, so
 """
 
 import contextlib
+import gc
 import importlib
 import importlib.machinery
 import json
@@ -16,8 +17,10 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +29,9 @@ from tests.mutation.lines import Lines, single_threaded
 from tests.mutation.planting import PACKAGE, ROOT, Mutant
 
 PATIENCE = (20.0, 5.0)
-"""Seconds, and times the tests' own, after which a mutant counts as caught by the clock."""
+"""Seconds of a core, and times the tests' own, after which a mutant's process is ended."""
+SLEEPING = 20
+"""How many times as long it may take by the clock on the wall."""
 MEMORY = 6 * 2**30
 """Bytes that a mutant may ask for."""
 
@@ -39,7 +44,7 @@ class Outcome:
     by: str
     """The test that failed, or what else ended it."""
     tests: int
-    """How many tests execute its lines, within the budget."""
+    """How many execute its lines, within the budget."""
     seconds: float
 
 
@@ -55,6 +60,7 @@ def prepare(modules: Iterable[str]) -> None:
 
     hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
     hypothesis.settings.load_profile("mutants")
+    gc.freeze()  # what all share needs no collector in any of them
 
 
 def within(tests: list[str], lines: Lines, budget: float) -> list[str]:
@@ -71,22 +77,49 @@ def within(tests: list[str], lines: Lines, budget: float) -> list[str]:
 def trials(
     mutants: Iterable[Mutant], lines: Lines, budget: float, jobs: int
 ) -> Iterator[tuple[Mutant, Outcome]]:
-    """Each mutant with what became of it, as they end."""
-    waiting, running = list(reversed(list(mutants))), dict[int, _Trial]()
+    """Each mutant with what became of it, as they end.
+
+    First the tests of one file, since importing all files takes longer than most tests; then the
+    rest in another process.
+    """
+    waiting = [(mutant, _parts(mutant, lines, budget), 0.0) for mutant in mutants][::-1]
+    running: dict[int, tuple[_Trial, list[list[str]], float]] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
-            mutant = waiting.pop()
-            tests = within(lines.tests(mutant.path, mutant.lines), lines, budget)
+            mutant, (tests, *rest), before = waiting.pop()
             if not tests:
-                yield mutant, Outcome(False, "no test executes it", 0, 0.0)
+                yield mutant, Outcome(False, "", 0, 0.0)
                 continue
             trial = _Trial(mutant, tests, sum(lines.seconds[test] for test in tests))
-            running[trial.pipe] = trial
+            running[trial.pipe] = trial, rest, before
         ready, _, _ = select.select(list(running), [], [], 0.2)
-        for pipe, trial in list(running.items()):
-            if pipe in ready or trial.late():
-                yield trial.mutant, trial.end(pipe in ready)
-                del running[pipe]
+        for pipe in list(running):
+            if pipe not in ready and not running[pipe][0].late():
+                continue
+            trial, rest, before = running.pop(pipe)
+            outcome = trial.end(pipe in ready)
+            took = round(before + outcome.seconds, 2)
+            if rest and not outcome.caught:
+                waiting.append((trial.mutant, rest, took))
+            else:
+                count = len(
+                    within(lines.tests(trial.mutant.path, trial.mutant.lines), lines, budget)
+                )
+                yield trial.mutant, Outcome(outcome.caught, outcome.by, count, took)
+
+
+def _parts(mutant: Mutant, lines: Lines, budget: float) -> list[list[str]]:
+    """The tests of the room's file that executes the mutant most often, then those of others."""
+    tests = within(lines.tests(mutant.path, mutant.lines), lines, budget)
+    files = Counter(test.split("::")[0] for test in tests)
+    if not files:
+        return [[]]
+    near = [name for name in files if f"/{mutant.room}/" in name] or list(files)
+    best = max(near, key=lambda name: (files[name], name))
+    parts = [
+        [test for test in tests if (test.split("::")[0] == best) is own] for own in (True, False)
+    ]
+    return [part for part in parts if part]
 
 
 def control(lines: Lines) -> None:
@@ -108,7 +141,7 @@ class _Trial:
     """A process at work on one mutant."""
 
     def __init__(self, mutant: Mutant, tests: list[str], seconds: float) -> None:
-        self.mutant, self.tests = mutant, tests
+        self.mutant = mutant
         self.begun = time.monotonic()
         self.limit = PATIENCE[0] + PATIENCE[1] * seconds
         sys.stdout.flush()
@@ -116,34 +149,33 @@ class _Trial:
         self.pipe, writing = os.pipe()
         self.process = os.fork()
         if not self.process:
-            _child(mutant, tests, writing)
+            _child(mutant, tests, writing, self.limit)
         os.close(writing)
 
     def late(self) -> bool:
-        return time.monotonic() - self.begun > self.limit
+        """Whether it sleeps: what works ends by its own limit, however slow the machine is."""
+        return time.monotonic() - self.begun > SLEEPING * self.limit
 
     def end(self, spoke: bool) -> Outcome:
-        """The outcome, once the process has spoken, died or taken too long."""
+        """The outcome, once the process has spoken, died or slept too long."""
         said = os.read(self.pipe, 65536).decode() if spoke else ""
         took = time.monotonic() - self.begun
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process, signal.SIGKILL)
         os.waitpid(self.process, 0)
         os.close(self.pipe)
-        answer = json.loads(
-            said or '{"by": "the end of its process"}' if spoke else '{"by": "the clock"}'
-        )
+        answer = json.loads(said or '{"by": "the end of its process"}')
         if "trouble" in answer:
             raise RuntimeError(f"the tests did not run for {self.mutant}:\n{answer['trouble']}")
-        return Outcome(bool(answer["by"]), answer["by"], len(self.tests), round(took, 2))
+        return Outcome(bool(answer["by"]), answer["by"], 0, took)
 
 
 class _First:
-    """Keeps the wanted tests, in their order, and the first that fails."""
+    """Keeps the wanted tests, in their order; tells of the first failure before it is described."""
 
-    def __init__(self, tests: list[str]) -> None:
+    def __init__(self, tests: list[str], tell: Callable[[str], None]) -> None:
         self.place = {test: place for place, test in enumerate(tests)}
-        self.failed = ""
+        self.tell = tell
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -154,39 +186,43 @@ class _First:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.failed = self.failed or report.nodeid
+            self.tell(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.failed = self.failed or f"importing {report.nodeid}"
+            self.tell(f"importing {report.nodeid}")
 
 
-def _child(mutant: Mutant, tests: list[str], writing: int) -> None:
+def _child(mutant: Mutant, tests: list[str], writing: int, seconds: float) -> None:
     """Runs the tests, says the outcome and ends; never returns."""
+
+    def answer(**words: str) -> None:
+        os.write(writing, json.dumps(words).encode())
+        os._exit(0)
+
     try:
         os.setsid()
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
-        _limit_memory()
+        _limit(seconds)
+        sys.dont_write_bytecode = False  # of what is not mutated
         plant(mutant)
-        answer = {"by": first_failure(tests)}
+        _run(tests, lambda failed: answer(by=failed))
+        answer(by="")
     except BaseException:
-        answer = {"trouble": traceback.format_exc()[-4000:]}
-    os.write(writing, json.dumps(answer).encode())
-    os._exit(0)
+        answer(trouble=traceback.format_exc()[-4000:])
 
 
-def first_failure(tests: list[str]) -> str:
-    """The first test that fails or file that cannot be imported, or an empty word."""
-    first = _First(tests)
+def _run(tests: list[str], tell: Callable[[str], None]) -> None:
+    """The tests in their order, or a RuntimeError where they did not run."""
     files = list(dict.fromkeys(test.split("::")[0] for test in tests))
-    options = ["-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options = ["--tb=no", "--timeout=0", "-p", "no:cacheprovider"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of hypothesis, imported before
     os.chdir(ROOT)
-    status = pytest.main([*options, *files], plugins=[first])
-    if first.failed or status == pytest.ExitCode.OK:
-        return first.failed
-    raise RuntimeError(f"pytest ended with {status!r}")
+    status = pytest.main([*options, *files], plugins=[_First(tests, tell)])
+    if status != pytest.ExitCode.OK:
+        raise RuntimeError(f"pytest ended with {status!r}")
 
 
 def plant(mutant: Mutant) -> None:
@@ -207,7 +243,8 @@ def plant(mutant: Mutant) -> None:
     loader.get_data, loader.path_stats = get_data, path_stats  # type: ignore[method-assign,assignment]
 
 
-def _limit_memory() -> None:
-    pages = int(open("/proc/self/statm").read().split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def _limit(seconds: float) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
