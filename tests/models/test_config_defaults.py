@@ -1,8 +1,11 @@
 """What a config.json leaves out means what transformers means by it."""
 
+from dataclasses import MISSING, fields
+
 import pytest
 
 from sightline.core.errors import CheckpointError
+from sightline.models import clip_resnet
 from sightline.models.published import LARGEST, as_written, field, integers, pair, read_labels
 from sightline.models.table import SYSTEMS, system
 
@@ -48,6 +51,20 @@ def test_the_default_is_written_as_transformers_writes_it(kind):
         if key in one and key in other and one[key] == other[key]
     ]
     assert len(same) >= 8
+
+
+def test_an_empty_config_of_clip_s_resnets_has_the_towers_of_rn50():
+    read, rn50 = clip_resnet.read_config({}), clip_resnet.VARIANTS["RN50"]
+    assert (read.image, read.embedding_width) == (rn50.image, rn50.embedding_width)
+    assert clip_resnet.CLIPResNetConfig(read.image, read.text) == read
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_what_a_tower_does_not_say_is_what_a_file_does_not_say(name):
+    read = system(name).read_config({"model_type": name})
+    for tower in (read.image, read.text):
+        asked = [each.name for each in fields(tower) if each.default is MISSING]
+        assert type(tower)(**{name: getattr(tower, name) for name in asked}) == tower
 
 
 @pytest.mark.parametrize("size", [16, (16, 16), (24, 40)])

@@ -3,13 +3,15 @@
 The expected numbers are the formulas of the papers' code, written out for the tiny sizes.
 """
 
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from sightline.models import lit
+from sightline.models import lit, swin
 from sightline.models.table import system
 
 transformers = pytest.importorskip("transformers")  # knows the published means
@@ -114,6 +116,25 @@ def test_each_block_of_clip_s_resnet_starts_as_its_shortcut():
     assert others and all((values == 1).all() for values in others)
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "bias"),
+    [
+        ("clip", 1 / 0.07, 0), ("clip_resnet", 1 / 0.07, 0), ("vision_text", 1 / 0.07, 0),
+        ("siglip", 10, -10), ("siglip2-naflex", 10, -10), ("unicl", math.e, 0),
+        ("lit", 10, -2.71),
+    ],
+)  # fmt: skip
+def test_cosines_start_with_the_published_scale(name, scale, bias):
+    entry = system(name)
+    found = entry.build(entry.tiny).pair_scale()
+    assert [each.item() for each in found] == pytest.approx([scale, bias], rel=1e-4)
+
+
+def test_positions_of_swin_start_like_its_weights():
+    table = swin.Swin(replace(swin.TINY, absolute_positions=True)).positions.table
+    assert table.std().item() == pytest.approx(0.02, rel=0.15)
+
+
 def published():
     known = transformers.image_utils
     half = known.IMAGENET_STANDARD_MEAN, known.IMAGENET_STANDARD_STD
@@ -141,4 +162,4 @@ def test_unicl_resizes_by_the_shorter_side():
 
 def test_the_shortest_sentence_of_lit_has_cls_and_a_token():
     tiny = lit.TINY
-    assert lit.replace(tiny, max_tokens=2, image_head=0).max_tokens == 2
+    assert replace(tiny, max_tokens=2, image_head=0).max_tokens == 2

@@ -202,6 +202,8 @@ def _left_out(node: ast.AST, sizes: set[str]) -> bool:
             return called(node) in SPEAKING or called(node).endswith(("Error", "Warning"))
         case ast.FunctionDef():
             return node.name in DESCRIBING | sizes
+        case ast.keyword():
+            return node.arg == "strict"  # of zip: an assertion
         case ast.If():
             return called(node.test) == "TYPE_CHECKING"
         case ast.Assign():
