@@ -98,30 +98,33 @@ def sample(all_mutants: Iterable[Mutant], size: int, seed: int) -> list[Mutant]:
 
 def in_source(source: bytes, path: str) -> list[Mutant]:
     """The mutants of one file."""
-    tree = ast.parse(source)
     starts = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]
     rows = source.decode().splitlines()
     found: dict[tuple[int, int, str], Mutant] = {}
     twins: dict[tuple[str, ...], int] = {}
+    for mistake, edit, where, lines in _edits(ast.parse(source)):
+        span = _span(edit, starts)
+        old, key = source[span[0] : span[1]].decode(), (*span, edit.text)
+        if key in found or not _differs(old, edit.text):
+            continue
+        before, after = " ".join(old.split()), " ".join(edit.text.split())
+        text = rows[edit.first.lineno - 1].strip()
+        words = (where, text, before, after)
+        twins[words] = twins.get(words, -1) + 1
+        found[key] = Mutant(
+            path, where, mistake, before, after, edit.first.lineno, text, lines, span, edit.text,
+            twins[words],
+        )  # fmt: skip
+    return list(found.values())
+
+
+def _edits(tree: ast.Module) -> Iterator[tuple[str, Edit, str, tuple[int, int] | None]]:
+    """Every edit with its kind, its owner and its lines."""
     silent = {id(number) for node in ast.walk(tree) for number in axes(node)}
     for node, where, lines in _sites(tree, _sizes(tree)):
         for mistake, edits in MISTAKES.items():
-            if mistake == "constant" and id(node) in silent:
-                continue
-            for edit in edits(node):
-                span = _span(edit, starts)
-                old, key = source[span[0] : span[1]].decode(), (*span, edit.text)
-                if key in found or not _differs(old, edit.text):
-                    continue
-                before, after = " ".join(old.split()), " ".join(edit.text.split())
-                text = rows[edit.first.lineno - 1].strip()
-                words = (where, text, before, after)
-                twins[words] = twins.get(words, -1) + 1
-                found[key] = Mutant(
-                    path, where, mistake, before, after, edit.first.lineno, text, lines, span,
-                    edit.text, twins[words],
-                )  # fmt: skip
-    return list(found.values())
+            if mistake != "constant" or id(node) not in silent:
+                yield from ((mistake, edit, where, lines) for edit in edits(node))
 
 
 def remarks(name: str) -> list[Remark]:
