@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow install fix check docs build bench clean
+.PHONY: help demo test test-slow mutants install fix check docs build bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,12 @@ test: install  ## the default tests
 
 test-slow: install  ## the longer ones: training to the promised scores
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+SAMPLE ?= 300
+SEED ?= 0
+ROOMS ?= models,nn,objectives
+mutants: install  ## mistakes planted in ROOMS, SAMPLE of them by SEED: do the tests catch them?
+	$(BIN)/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED) --rooms $(ROOMS)
 
 fix: install  ## format, and repair what the linter can
 	$(BIN)/ruff format .

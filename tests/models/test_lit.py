@@ -496,3 +496,12 @@ def test_the_comparison_notices(mistake, numbers, tmp_path, monkeypatch):
     assert disagreeing(network, numbers, "sigmoid") == set()
     mistake(network, monkeypatch)
     assert disagreeing(network, numbers, "sigmoid")
+
+
+def test_padding_is_hidden_from_scores_as_from_vectors():
+    network = randomise(LiT(TINY)).eval()
+    ids = torch.randint(3, 90, (3, 8), generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(8) < torch.tensor([8, 3, 5])[:, None]
+    scores = network(torch.rand(2, 3, *TINY.image.image_size), ids, mask)
+    assert torch.allclose(scores.text_embeddings, network.encode_texts(ids, mask), atol=1e-6)
+    assert not torch.allclose(scores.text_embeddings, network.encode_texts(ids), atol=1e-3)

@@ -284,3 +284,21 @@ def test_products_take_autocasts_type_and_no_detour():
         assert product_type(layer.weight) == torch.bfloat16
         assert layer(x).dtype == torch.bfloat16
     assert product_type(torch.empty(1, device="meta")) == torch.float32
+
+
+def test_projections_have_biases_unless_told_otherwise():
+    for bias in ({}, {"bias": True}, {"bias": False}):
+        layer = Attention(8, 2, **bias)
+        found = [part.bias is not None for part in (layer.q, layer.k, layer.v, layer.out)]
+        assert found == [bias.get("bias", True)] * 3 + [True]
+
+
+def test_a_grid_shrinks_without_a_wider_filter_unless_told_otherwise():
+    table = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    image = table.T.reshape(1, 5, 8, 8)
+    for given, antialias in (({}, False), ({"antialias": True}, True)):
+        expected = F.interpolate(
+            image, size=(3, 4), mode="bicubic", align_corners=False, antialias=antialias
+        )
+        found = resample_grid(table, (8, 8), (3, 4), **given)
+        assert torch.allclose(found, expected[0].flatten(1).T, atol=1e-5)

@@ -110,6 +110,7 @@ def test_what_was_merged_comes_back_bit_for_bit(dtype):
     assert not all(torch.equal(merged[n], w) for n, w in weights.items())
     for state in (lora.base_state(network), lora.base_state(lora.unmerge(network))):
         assert all(torch.equal(state[n], w) for n, w in weights.items())
+    assert not any(layer.base.weight.requires_grad for layer in lora.layers(network).values())
     lora.remove(lora.merge(network))
     assert all(torch.equal(merged[n], w) for n, w in network.state_dict().items())
     assert lora.layers(network) == {}

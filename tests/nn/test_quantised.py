@@ -155,3 +155,14 @@ def test_packing_afterwards_changes_nothing() -> None:
     small = in_8_bits(tower())
     x = drawn(3, 9, WIDTH, seed=5)
     assert torch.equal(pack(copy.copy(small))(x), small(x))
+
+
+def test_smoothing_makes_inputs_and_weights_equally_wide() -> None:
+    """The square root of the ratio (SmoothQuant with alpha 1/2) leaves both ranges equal."""
+    layers = [quantised.Linear(WIDTH, out).requires_grad_(False) for out in (7, 5)]
+    largest = drawn(WIDTH, seed=7).abs() + 0.1
+    seen = quantised.Range(largest=largest, low=0.0, high=1.0)
+    smooth, scale = quantised._smoothing(seen, layers)
+    weights = torch.cat([layer.weight for layer in layers]).abs().amax(dim=0)
+    assert torch.allclose(largest / smooth, weights * smooth, rtol=1e-5)
+    assert scale == pytest.approx((largest / smooth).max().item() / 127)

@@ -45,6 +45,13 @@ def test_stacked_3x3_see_2l_plus_1():
     assert [f.rows.size for f in receptive_fields(maps, (64, 64))] == [3, 5, 7, 9, 11]
 
 
+def test_a_field_that_just_fits_is_not_taken_for_the_whole_picture():
+    """61 of 96 pixels: the probes stand in the middle, where both ends are inside."""
+    layer = nn.Conv2d(1, 1, (1, 61), padding=(0, 30))
+    (field,) = receptive_fields(lambda x: [layer(x)], (96, 96), channels=1)
+    assert field.columns == (1, -30, 31, False)
+
+
 def test_rows_and_columns_on_their_own():
     layer = nn.Conv2d(3, 2, (3, 7), stride=(1, 2), padding=(1, 3))
     (field,) = receptive_fields(lambda x: [layer(x)], (64, 128))
