@@ -12,7 +12,8 @@ from sightline.models.table import SYSTEMS, system
 transformers = pytest.importorskip("transformers")  # the reference; part of the test extra
 
 NESTED = {"clip": ("vision_config", "text_config"), "siglip": ("vision_config", "text_config"),
-          "siglip2": ("vision_config", "text_config")}  # fmt: skip
+          "siglip2": ("vision_config", "text_config"),
+          "paligemma": ("vision_config", "text_config")}  # fmt: skip
 TYPES = sorted(
     kind
     for name in SYSTEMS

@@ -163,13 +163,26 @@ def instructions(config: PaliGemmaConfig) -> Instructions:
     )
 
 
+# What a config.json without the part means: transformers' own defaults, whose tower has an MLP of
+# another width than the published ones.
+_NO_TOWER = {
+    "hidden_size": 1152, "num_hidden_layers": 27, "num_attention_heads": 16,
+    "intermediate_size": 4096, "patch_size": 14, "image_size": 224,
+}  # fmt: skip
+_NO_DECODER = {
+    "hidden_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 8,
+    "num_key_value_heads": 1, "intermediate_size": 16384, "vocab_size": 257152,
+}  # fmt: skip
+
+
 def read_config(config: Mapping[str, Any]) -> PaliGemmaConfig:
-    """A published config.json to ours.
+    """A published config.json to ours; absent parts and fields take transformers' defaults.
 
     Raises:
         CheckpointError: a decoder that is neither Gemma nor Gemma 2, or a tower that is no SigLIP.
     """
-    words, vision = section(config, "text_config"), section(config, "vision_config")
+    words = section(config, "text_config") or _NO_DECODER
+    vision = section(config, "vision_config") or _NO_TOWER
     kind = field(words, "model_type", "gemma")
     readers = {"gemma": gemma.read_config, "gemma2": gemma2.read_config}
     if kind not in readers:
