@@ -36,7 +36,7 @@ class Beam(NamedTuple):
     """What it was compared by: log-probability under the rules / tokens ** length_penalty."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def beam_search(
     network: TextGenerator,
     prompt: Prompt,

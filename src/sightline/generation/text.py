@@ -79,7 +79,7 @@ def stream(
     return _write(network, prompt, answers, rules)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _write(
     network: TextGenerator, prompt: Prompt, answers: Sequence[Answer], rules: Rules
 ) -> Iterator[Piece]:

@@ -14,7 +14,8 @@ class Turns(NamedTuple):
 
     cos: Float[Tensor, "B 1 L R"]
     sin: Float[Tensor, "B 1 L R"]
-    """R pairs of components, float32. The pair of component i is i + R ("rotate half")."""
+    """Of the R components that are turned, float32. The pair of component i is i + R / 2 ("rotate
+    half"), and the sines of the first half carry the minus of equation 13."""
 
 
 def turns(
@@ -35,13 +36,15 @@ def turns(
     if turned % 2 or not 0 < turned <= head_size:
         raise ConfigError(f"{turned} of {head_size} components cannot be turned in pairs")
     exponents = torch.arange(0, turned, 2, dtype=torch.float32, device=positions.device) / turned
-    angles = positions[:, None, :, None].float() * (1.0 / base**exponents)  # [B 1 L R]
-    return Turns(angles.cos(), angles.sin())
+    angles = positions[:, None, :, None].float() * (1.0 / base**exponents)  # [B 1 L R/2]
+    cos, sin = angles.cos(), angles.sin()
+    return Turns(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
 
 def rotate(x: Float[Tensor, "B N L K"], by: Turns) -> Float[Tensor, "B N L K"]:
     """Queries or keys, turned; components behind the turned ones stay. In float32 or wider."""
-    pairs = by.cos.shape[-1]
-    first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
-    turned = [first * by.cos - second * by.sin, second * by.cos + first * by.sin]
-    return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)
+    size = by.cos.shape[-1]
+    part = x[..., :size]
+    first, second = part.chunk(2, dim=-1)
+    turned = (part * by.cos + torch.cat([second, first], dim=-1) * by.sin).to(x.dtype)
+    return turned if size == x.shape[-1] else torch.cat([turned, x[..., size:]], dim=-1)
