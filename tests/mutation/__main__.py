@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     tests = chosen.tests.split(",") if chosen.tests else [f"tests/{room}" for room in rooms]
     everything = planting.mutants(rooms)
     drawn = planting.sample(everything, chosen.sample or len(everything), chosen.seed)
-    world = fingerprint(*sorted(_sources()), *tests)
+    world = fingerprint(*sorted(_sources()), *tests, str(chosen.budget))
     lines = measured(FOLDER, tests)
     kept = FOLDER / "results.jsonl"
     if chosen.fresh:
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rooms", default="models,nn,objectives")
     parser.add_argument("--tests", help="folders or files; default: those of the rooms")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
-    parser.add_argument("--budget", type=float, default=10, help="seconds of tests a mutant")
+    parser.add_argument("--budget", type=float, default=30, help="seconds of tests a mutant")
     parser.add_argument("--least", type=float, default=0.9, help="share that must be caught")
     parser.add_argument("--fresh", action="store_true", help="forget earlier outcomes")
     parser.add_argument("--report", type=Path, default=FOLDER / "report.md")

@@ -166,3 +166,15 @@ def test_smoothing_makes_inputs_and_weights_equally_wide() -> None:
     weights = torch.cat([layer.weight for layer in layers]).abs().amax(dim=0)
     assert torch.allclose(largest / smooth, weights * smooth, rtol=1e-5)
     assert scale == pytest.approx((largest / smooth).max().item() / 127)
+
+
+def test_the_grid_between_the_products_reaches_from_the_least_to_the_most_that_was_seen() -> None:
+    made = tower(activation="gelu")
+    inputs = drawn(16, 9, WIDTH, seed=3)
+    with quantised.measured(made) as ranges:
+        made(inputs)
+    for block in made.transformer.blocks:
+        seen = ranges[block.mlp.fc2]
+        grid = quantised.Int8Block(block, ranges).hidden
+        assert -grid.zero * grid.scale == pytest.approx(seen.low, abs=grid.scale)
+        assert (255 - grid.zero) * grid.scale == pytest.approx(seen.high, abs=grid.scale)

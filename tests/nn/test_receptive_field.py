@@ -52,6 +52,13 @@ def test_a_field_that_just_fits_is_not_taken_for_the_whole_picture():
     assert field.columns == (1, -30, 31, False)
 
 
+def test_a_larger_picture_holds_a_larger_field():
+    """101 pixels fit into 160, though not into the least that is looked at, 96."""
+    layer = nn.Conv2d(1, 1, (1, 101), padding=(0, 50))
+    (field,) = receptive_fields(lambda x: [layer(x)], (96, 160), channels=1)
+    assert field.columns == (1, -50, 51, False)
+
+
 def test_rows_and_columns_on_their_own():
     layer = nn.Conv2d(3, 2, (3, 7), stride=(1, 2), padding=(1, 3))
     (field,) = receptive_fields(lambda x: [layer(x)], (64, 128))
