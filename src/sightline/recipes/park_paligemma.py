@@ -367,7 +367,9 @@ class Taught(nn.Module):
 
     Kind and colour are asked of what the projector makes of a patch, against the vectors of their
     own words, so that a picture of a bench and the word come to lie in one direction: whoever looks
-    for the bench then finds both alike. Boxes are asked of the tower's patches.
+    for the bench then finds both alike. Boxes are asked of the projector's patches too, and from the
+    corner of the picture, not of the patch: rotary positions tell the decoder how far apart two
+    tokens are and not where they are, so that a patch has to say where it is.
 
     Args:
         model: the network.
@@ -385,7 +387,7 @@ class Taught(nn.Module):
         self.nothing = Linear(width, 2)
         """How likely no kind and no colour is."""
         self.sharpness = nn.Parameter(torch.tensor(3.0))
-        self.box = Linear(width, 4)
+        self.box = Linear(model.projector.out_features, 4)
 
     def name_patches(self, patches: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B P kinds+1] and [B P colours+1] of the tower's patches and the projector's."""
@@ -412,7 +414,7 @@ class Lesson(NamedTuple):
     suffix: list[int]
     counted: list[bool]
     truth: NDArray[np.float32]
-    """[P, 6]: kind, colour, and the box from the middle of the patch, in `REACH`."""
+    """[P, 6]: kind, colour, and the box from the picture's corner, in `REACH`."""
 
 
 class LessonBatch(NamedTuple):
@@ -514,15 +516,12 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 def patch_targets(drawn: Scene, patch: int) -> NDArray[np.float32]:
     """float32[P, 6]: index of kind and colour (-1 for none), and the box of what covers a patch,
-    x1 y1 x2 y2 from the middle of the patch in `REACH`."""
+    x1 y1 x2 y2 in `REACH`."""
     owners = patch_owners(drawn, patch)
     none = (BACKGROUND, BACKGROUND, 0.0, 0.0, 0.0, 0.0)
     rows = [(KINDS.index(t.kind), COLOURS.index(t.colour), *t.box) for t in drawn.objects]
     truth = np.array([*rows, none], np.float32)[owners]  # [P 6]; -1 takes the last one
-    across = drawn.width // patch
-    places = np.arange(len(owners))
-    middle = np.stack([places % across, places // across], axis=1) * patch + patch / 2  # [P 2]
-    truth[:, 2:] = (truth[:, 2:] - np.tile(middle, 2)) / REACH
+    truth[:, 2:] /= REACH
     return truth
 
 
@@ -618,7 +617,7 @@ def patch_losses(
     kind, kind_right = patch_loss(kind_logits, kinds)
     colour, colour_right = patch_loss(colour_logits, colours)
     covered = kinds != BACKGROUND
-    boxes, wanted = network.box(patches)[covered].float(), truth[..., 2:][covered]
+    boxes, wanted = network.box(seen)[covered].float(), truth[..., 2:][covered]
     box = F.smooth_l1_loss(boxes, wanted, beta=0.1)
     with torch.no_grad():
         off = float((boxes - wanted).abs().mean()) * REACH
