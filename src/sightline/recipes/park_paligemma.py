@@ -367,9 +367,9 @@ class Taught(nn.Module):
 
     Kind and colour are asked of what the projector makes of a patch, against the vectors of their
     own words, so that a picture of a bench and the word come to lie in one direction: whoever looks
-    for the bench then finds both alike. Boxes are asked of the projector's patches too, and from the
-    corner of the picture, not of the patch: rotary positions tell the decoder how far apart two
-    tokens are and not where they are, so that a patch has to say where it is.
+    for the bench then finds both alike. Boxes are asked of the projector's patches too, and from
+    the corner of the picture, not of the patch: rotary positions tell the decoder how far apart two
+    tokens are and not where they are, so that a patch has to say it.
 
     Args:
         model: the network.
