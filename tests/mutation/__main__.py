@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -95,10 +96,10 @@ def _tell(
 
 def _known(kept: Path, world: str) -> dict[str, Outcome]:
     """Earlier outcomes that still hold."""
-    rows = map(json.loads, kept.read_text().splitlines()) if kept.exists() else iter(())
     by_id = {each.id: each for each in planting.mutants(_rooms())}
-    found = {}
-    for row in rows:
+    found: dict[str, Outcome] = {}
+    for line in kept.read_text().splitlines() if kept.exists() else ():
+        row: dict[str, Any] = json.loads(line)
         name, proof = row.pop("id"), row.pop("proof")
         outcome = Outcome(**row)
         if name in by_id and proof == _proof(by_id[name], outcome, world):

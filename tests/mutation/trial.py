@@ -240,7 +240,7 @@ def plant(mutant: Mutant) -> None:
             raise OSError("no compiled file is as new as the mutant")
         return stats(self, path)
 
-    loader.get_data, loader.path_stats = get_data, path_stats  # type: ignore[method-assign,assignment]
+    loader.get_data, loader.path_stats = get_data, path_stats  # type: ignore[method-assign]
 
 
 def _limit(seconds: float) -> None:
