@@ -91,3 +91,14 @@ def test_an_empty_set_has_no_score_and_names_that_mean_two_things_are_refused():
     twice = Record("t", b"", regions=(Region("a", (0, 0, 1, 1)), Region("a", (1, 1, 2, 2))))
     with pytest.raises(DataError, match="name means it alone"):
         grounding(_Answers({}), Dataset([twice]))
+
+
+def test_expressions_of_one_file_stand_together(tmp_path):
+    records = [
+        Record(f"e{k}", tmp_path / name, regions=(Region("it", (0, 0, 5, 5)),))
+        for k, name in enumerate(["a.png", "a.png", "b.png"])
+    ]
+    first, second, third = (
+        s.group for s in grounding(_Answers({}), Dataset(records), resamples=0).samples
+    )
+    assert first == second != third

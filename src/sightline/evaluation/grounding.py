@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -63,7 +64,7 @@ def grounding(
     """acc@0.5, acc@0.7, acc@0.9 and mean IoU over expressions, with the same blind.
 
     An expression is the name of a region that no other region of its record has. Intervals draw
-    whole pictures' records. Groups: `label` (by the record's label) and `blind`.
+    whole pictures. Groups: `label` (by the record's label) and `blind`.
 
     Args:
         model: what `sightline.load` returns.
@@ -156,8 +157,8 @@ def _metrics(
 ) -> dict[str, Metric]:
     if not asked:
         return {name: Metric(math.nan) for name in _NAMES}
-    places = {a.record.id: place for place, a in enumerate(asked)}
-    drawn = torch.tensor([places[a.record.id] for a in asked])
+    places = {_picture(a.record): place for place, a in enumerate(asked)}
+    drawn = torch.tensor([places[_picture(a.record)] for a in asked])
     low, high = bootstrap_counts(mean_of(scores), len(asked), drawn, resamples, seed=seed)
     ends = zip(low.tolist(), high.tolist(), strict=True)
     values = scores.mean(dim=0).tolist()
@@ -176,6 +177,12 @@ def _groups(
     return {"label": by_label, "blind": _metrics(asked, blind, seed, resamples)}
 
 
+def _picture(record: Record) -> str:
+    """The same for records of one file, as RefCOCO has one for each expression."""
+    image = record.image
+    return results.short_hash([str(image)]) if isinstance(image, Path) else record.id
+
+
 def _truth(asked: _Asked) -> str:
     return f"{asked.record.id} {asked.region.label} {asked.region.box}"
 
@@ -191,6 +198,6 @@ def _sample(asked: _Asked, overlap: float) -> Sample:
         rank=1.0 if right else math.inf,
         score=float(right),
         prompt=asked.region.label,
-        group=asked.record.id,
+        group=_picture(asked.record),
         status="missing" if asked.reason is not None else "invalid" if wrong else "ok",
     )
