@@ -64,6 +64,9 @@ COMMANDS: Mapping[str, Entry] = {
     "eval knn": Entry("probes:knn", "Measure the nearest labelled pictures", TRAIN),
     "eval few-shot": Entry("probes:few_shot", "Measure a probe of few pictures a class", TRAIN),
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
+    "eval grounding": Entry(
+        "grounding:grounding", "Measure the boxes given for expressions", TRAIN
+    ),
     "eval compositionality": Entry(
         "compositionality:compositionality", "Measure whether word order and words count", TRAIN
     ),

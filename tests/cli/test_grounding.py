@@ -1,0 +1,39 @@
+"""`eval grounding` from the command line, on drawn parks with a tiny random PaliGemma."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sightline.data.formats import open_dataset
+from sightline.evaluation.grounding import grounding
+from tests.cli.conftest import Run
+from tests.tasks.writers import scripted, writing_folder
+
+
+@pytest.fixture
+def instances(run: Run, tmp_path: Path) -> Path:
+    folder = tmp_path / "park"
+    assert run("data", "park", "--out", folder, "--count", 3, "--to", "instances").code == 0
+    return folder
+
+
+def test_a_random_model_is_measured(run: Run, instances: Path, tmp_path: Path) -> None:
+    model = writing_folder(tmp_path / "model")
+    out = tmp_path / "scores"
+    answer = run("eval", "grounding", "--data", instances, "--model", model, "--out", out)
+    assert answer.code == 0, answer.err
+    assert "blind" in answer.out and "acc@0.5" in answer.out
+    document = json.loads((out / "results.json").read_text())
+    lines = (out / "samples.jsonl").read_text().splitlines()
+    assert document["n"] == len(lines) > 0
+    assert document["n_missing"] == 0
+
+
+@pytest.mark.parametrize("answer", ["", "<loc0001> cat", "no idea", "<loc9999>" * 4, "<seg001>"])
+def test_hostile_answers_are_no_boxes(instances: Path, answer: str) -> None:
+    result = grounding(scripted(answer), open_dataset(str(instances)), resamples=0)
+    assert result.value == 0
+    assert result.n_unparsed == result.n > 0
