@@ -96,7 +96,7 @@ def neighbouring_components_turned(ours, monkeypatch):
     def rotate(x, by):
         halves = torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
         first, second = halves.chunk(2, dim=-1)
-        return torch.cat([first * by.cos - second * by.sin, second * by.cos + first * by.sin], -1)
+        return halves * by.cos + torch.cat([second, first], dim=-1) * by.sin
 
     monkeypatch.setattr("sightline.nn.attention.rotate", rotate)
 
