@@ -26,6 +26,7 @@ from sightline.data.records import Record
 from sightline.data.regions import Region
 from sightline.data.turns import SUPERVISED, Turn, check_order
 from sightline.inputs.grounded_text import Place
+from sightline.inputs.instructions import PALIGEMMA
 from sightline.inputs.location_tokens import write_paligemma
 from sightline.inputs.picture_size import picture_size
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Writer = Callable[[Sequence[Region], tuple[int, int]], str]
 """Regions, and (H, W) of their picture, to the text that names their places."""
-SEPARATOR = " ; "
 _EXAMPLE = 5  # spawn key, apart from those of loaders and mixtures
 
 
@@ -77,11 +77,11 @@ class Task:
 
 
 TASKS: Mapping[str, Task] = {
-    "caption": Task("caption", "caption en", "{caption}"),
-    "ask": Task("question", "answer en {question}", "{answer}"),
+    "caption": Task("caption", PALIGEMMA.caption_prompt("short"), "{caption}"),
+    "ask": Task("question", PALIGEMMA.question("{question}"), "{answer}"),
     "question": Task("question", "question en {answer}", "{question}"),
-    "detect": Task("record", "detect {labels}", "{places}"),
-    "segment": Task("label", "segment {label}", "{places}"),
+    "detect": Task("record", PALIGEMMA.detection(["{labels}"]), "{places}"),
+    "segment": Task("label", PALIGEMMA.segmentation(["{label}"]), "{places}"),
     "written": Task("exchange", "{said}", "{reply}"),
 }
 
@@ -231,7 +231,7 @@ class Examples(Sequence[Example]):
         regions = [r for r in _learnable(record, task) if r.label in chosen]
         width, height = picture_size(record.image, upright=True)
         places = self.writers[name](regions, (height, width))
-        return {"labels": SEPARATOR.join(chosen), "label": chosen[0], "places": places}
+        return {"labels": PALIGEMMA.joiner.join(chosen), "label": chosen[0], "places": places}
 
 
 _NEEDS: Mapping[str, str] = {

@@ -106,6 +106,18 @@ class Instructions:
         return [*begin, *tokenizer.encode(prompt, trusted), *closing]
 
 
+PALIGEMMA = Instructions(
+    caption={"short": "caption en", "long": "describe en"},
+    ask="answer en {}",
+    detect="detect {}",
+    segment="segment {}",
+    separator="\n",
+    picture="<image>",
+)
+"""The prompts of pre-training (Beyer et al. 2024, arXiv:2407.07726, appendix B.1); here, where data
+that teach them can read them too."""
+
+
 def _filled(template: str | None, words: str, deed: str) -> str:
     if template is None:
         raise UnsupportedTaskError(f"this system was not trained to {deed}")

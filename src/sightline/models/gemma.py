@@ -12,7 +12,7 @@ Differs from the paper: nothing in the network.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,29 +73,47 @@ class Gemma(Writer):
         initialise(self)
 
 
-def decoder(config: GemmaConfig, first_position: int = 0) -> Decoder:
-    """The stack; also PaliGemma's."""
+def decoder(
+    config: GemmaConfig,
+    *,
+    first_position: int = 0,
+    scale: float | None = None,
+    attention_cap: float | None = None,
+    logit_cap: float | None = None,
+    norms_behind: bool = False,
+    windows: Sequence[int | None] = (),
+) -> Decoder:
+    """The stack; also PaliGemma's and, with all that is new there, Gemma 2's.
+
+    Args:
+        first_position, logit_cap, windows: as in `nn.decoder.Decoder`.
+        scale, attention_cap: as in `nn.attention.Attention`.
+        norms_behind: whether what each half of a block adds is normalised as well.
+    """
     norm = partial(RMSNorm, config.width, eps=config.norm_eps, offset=1.0)
+
+    def block() -> DecoderBlock:
+        attention = Attention(
+            config.width,
+            config.num_heads,
+            kv_heads=config.kv_heads,
+            head_size=config.head_size,
+            bias=False,
+            out_bias=False,
+            scale=scale,
+            cap=attention_cap,
+        )
+        mlp = GatedMLP(config.width, config.mlp_width, config.activation)
+        behind = [norm(), norm()] if norms_behind else [None, None]
+        return DecoderBlock(norm(), attention, norm(), mlp, *behind)
+
     return Decoder(
         TokenTable(config.vocab_size, config.width, scale=config.width**0.5),
-        (
-            DecoderBlock(
-                norm(),
-                Attention(
-                    config.width,
-                    config.num_heads,
-                    kv_heads=config.kv_heads,
-                    head_size=config.head_size,
-                    bias=False,
-                    out_bias=False,
-                ),
-                norm(),
-                GatedMLP(config.width, config.mlp_width, config.activation),
-            )
-            for _ in range(config.depth)
-        ),
+        (block() for _ in range(config.depth)),
         norm(),
         partial(turns, head_size=config.head_size, base=config.rope_base),
+        windows=windows,
+        cap=logit_cap,
         first_position=first_position,
     )
 

@@ -12,7 +12,6 @@ Differs from the paper: nothing in the network.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -30,13 +29,7 @@ from sightline.models.gemma import (
 )
 from sightline.models.keys import KeyTable
 from sightline.models.published import field
-from sightline.nn.attention import Attention
-from sightline.nn.blocks import DecoderBlock
 from sightline.nn.decoder import Decoder
-from sightline.nn.linear import TokenTable
-from sightline.nn.mlp import GatedMLP
-from sightline.nn.norms import RMSNorm
-from sightline.nn.rotary import turns
 from sightline.nn.writer import Writer
 
 
@@ -74,35 +67,15 @@ class Gemma2(Writer):
 
 
 def decoder(config: Gemma2Config, first_position: int = 0) -> Decoder:
-    """The stack; also PaliGemma 2's."""
-    norm = partial(RMSNorm, config.width, eps=config.norm_eps, offset=1.0)
-    return Decoder(
-        TokenTable(config.vocab_size, config.width, scale=config.width**0.5),
-        (
-            DecoderBlock(
-                norm(),
-                Attention(
-                    config.width,
-                    config.num_heads,
-                    kv_heads=config.kv_heads,
-                    head_size=config.head_size,
-                    bias=False,
-                    out_bias=False,
-                    scale=config.query_scale**-0.5,
-                    cap=config.attention_cap,
-                ),
-                norm(),
-                GatedMLP(config.width, config.mlp_width, config.activation),
-                after1=norm(),
-                after2=norm(),
-            )
-            for _ in range(config.depth)
-        ),
-        norm(),
-        partial(turns, head_size=config.head_size, base=config.rope_base),
-        windows=[None if number % 2 else config.window for number in range(config.depth)],
-        cap=config.logit_cap,
+    """Gemma's stack with the four changes; also PaliGemma 2's."""
+    return gemma.decoder(
+        config,
         first_position=first_position,
+        scale=config.query_scale**-0.5,
+        attention_cap=config.attention_cap,
+        logit_cap=config.logit_cap,
+        norms_behind=True,
+        windows=[None if number % 2 else config.window for number in range(config.depth)],
     )
 
 

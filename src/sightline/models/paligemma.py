@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from sightline.core.errors import CheckpointError, InputError
 from sightline.core.interfaces import Prompt, System
-from sightline.inputs.instructions import Instructions
+from sightline.inputs.instructions import PALIGEMMA, Instructions
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models import gemma, gemma2, siglip
@@ -52,6 +52,9 @@ class PaliGemmaConfig:
     image: ImageTowerConfig
     text: GemmaConfig
     image_token: int = 257152
+    prefix_lm: bool = True
+    """Whether pictures and prompt see each other in both directions. False is the paper's ablation
+    (section 4.3); only files written here say so."""
 
 
 _TOWER = siglip.VARIANTS["So400m/14-224"].image
@@ -96,7 +99,7 @@ class PaliGemma(Writer):
             decoder = gemma2.decoder(text, first_position=1)
         else:
             decoder = gemma.decoder(text, first_position=1)
-        super().__init__(decoder, prefix_lm=True)
+        super().__init__(decoder, prefix_lm=config.prefix_lm)
         self.image = ImageTower(config.image, pooled=False)
         self.projector = Linear(config.image.width, text.width)
         siglip.initialise(self.image)
@@ -152,15 +155,7 @@ def text(config: PaliGemmaConfig) -> TextSpec:
 def instructions(config: PaliGemmaConfig) -> Instructions:
     """The prompts of pre-training and of the mix checkpoints (appendix B.1)."""
     (height, width), (tall, wide) = config.image.image_size, config.image.patch_size
-    return Instructions(
-        caption={"short": "caption en", "long": "describe en"},
-        ask="answer en {}",
-        detect="detect {}",
-        segment="segment {}",
-        separator="\n",
-        picture_tokens=(height // tall) * (width // wide),
-        picture="<image>",
-    )
+    return replace(PALIGEMMA, picture_tokens=(height // tall) * (width // wide))
 
 
 # What a config.json without the part means: transformers' own defaults, whose tower has an MLP of
@@ -196,6 +191,7 @@ def read_config(config: Mapping[str, Any]) -> PaliGemmaConfig:
         image=siglip.read_image_config(vision),
         text=readers[kind](words),
         image_token=field(config, "image_token_index", 256000),
+        prefix_lm=field(config, "prefix_lm", True),
     )
 
 
@@ -205,7 +201,9 @@ def write_config(config: PaliGemmaConfig) -> dict[str, Any]:
     writer: Any = gemma2.write_config if second else gemma.write_config
     words = {name: value for name, value in writer(config.text).items() if name != "architectures"}
     width = config.text.width
+    ablated = {} if config.prefix_lm else {"prefix_lm": False}
     return {
+        **ablated,
         "architectures": ["PaliGemmaForConditionalGeneration"],
         "model_type": "paligemma",
         "image_token_index": config.image_token,

@@ -1,7 +1,7 @@
 """What a picture of a park teaches a model that speaks: things to be asked, and their answers.
 
-Prompts are those of PaliGemma: "caption en", "describe en", "answer en ...", "detect ...",
-"segment ...". Several turns about one picture are one lesson.
+Prompts are those of PaliGemma (`inputs.instructions`). Several turns about one picture are one
+lesson.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from sightline.data.park.captions import list_of
 from sightline.data.park.vocabulary import COLOURS, KINDS, PLACES, held_out_pairs
+from sightline.inputs.instructions import PALIGEMMA
 
 if TYPE_CHECKING:
     from sightline.data.park.scenes import ParkObject, Scene
@@ -70,15 +71,16 @@ def _turn(
 ) -> tuple[str, Callable[[], str]]:
     """A prompt, and how to get its answer, which may be dear to spell."""
     if kind == "caption":
-        return "caption en", lambda: caption(scene)
+        return PALIGEMMA.caption_prompt("short"), lambda: caption(scene)
     if kind == "describe":
-        return "describe en", lambda: description(scene)
+        return PALIGEMMA.caption_prompt("long"), lambda: description(scene)
     if kind == "ask":
         question = scene.questions[int(generator.integers(len(scene.questions)))]
-        return f"answer en {question.question}", lambda: question.answer
+        return PALIGEMMA.question(question.question), lambda: question.answer
     query = _query(scene, generator)
-    spell = box if kind == "detect" or mask is None else mask
-    return f"{kind} {query}", lambda: instances(scene, query, spell)
+    if kind == "detect" or mask is None:
+        return PALIGEMMA.detection([query]), lambda: instances(scene, query, box)
+    return PALIGEMMA.segmentation([query]), lambda: instances(scene, query, mask)
 
 
 def caption(scene: Scene) -> str:
@@ -101,7 +103,9 @@ def instances(scene: Scene, query: str, spell: Spell) -> str:
         key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1]),
     )
     named = (thing.name if query == EVERYTHING else query for thing in found)
-    return " ; ".join(f"{spell(t, scene)} {n}" for t, n in zip(found, named, strict=True))
+    return PALIGEMMA.joiner.join(
+        f"{spell(t, scene)} {n}" for t, n in zip(found, named, strict=True)
+    )
 
 
 def _query(scene: Scene, generator: np.random.Generator) -> str:
