@@ -132,14 +132,18 @@ def _expressions(record: Record) -> list[Region]:
 
 
 def _ask(model: FindingModel, record: Record, place: int) -> list[_Asked]:
+    """What is answered about each expression of a picture, which is decoded once."""
     regions = _expressions(record)
     try:
-        grey = np.full_like(read_named(record.image, place), _GREY)
-        return [_Asked(record, region, _first(model.detect(record.image, [region.label])),
-                       _first(model.detect(grey, [region.label])), None)
-                for region in regions]  # fmt: skip
+        pixels = read_named(record.image, place)
     except UNREADABLE as error:
         return [_Asked(record, region, None, None, str(error)) for region in regions]
+    grey = np.full_like(pixels, _GREY)
+    answers = []
+    for region in regions:
+        box, blind = (_first(model.detect(shown, [region.label])) for shown in (pixels, grey))
+        answers.append(_Asked(record, region, box, blind, None))
+    return answers
 
 
 def _first(found: Sequence[Detection]) -> Box | None:
