@@ -12,20 +12,15 @@ from sightline.core.interfaces import Prompt, TextBatch
 from sightline.data.park import scene
 from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
+from sightline.recipes.park_lessons import REACH, lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
-    REACH,
     ParkPaliGemmaRecipe,
-    lesson_loader,
-    lesson_step,
-    patch_targets,
-    patches_of,
-    spell_box,
-    spoken,
     start_speaking,
     taught,
     train_park_paligemma,
     writing_of,
 )
+from sightline.recipes.park_teacher import lesson_step, spoken
 from sightline.recipes.speech_scores import exact_answers, named_in
 from sightline.tasks.model import load
 
@@ -83,7 +78,7 @@ def test_training_and_answering_read_the_same_sequence(started) -> None:
     lessons = [writing.lesson(d, [Turn("caption en", caption(d))]) for d in drawn]
     batch = writing.collate(lessons)
     network = taught(start).eval()
-    slots = writing.room + patches_of(start.config)
+    slots = writing.room + writing.instructions.picture_tokens
     loss, tokens, _, _ = spoken(network, batch, slots)
     prompt = Prompt(batch.prompt, batch.prompt_mask, tuple((p,) for p in batch.pixels))
     logits = start.network(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
@@ -98,7 +93,7 @@ def test_only_answers_and_patches_are_learned_from(started) -> None:
     start, writing = started
     batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
     network = taught(start)
-    slots = writing.room + patches_of(start.config)
+    slots = writing.room + writing.instructions.picture_tokens
     other = batch.suffix.where(batch.counted | ~batch.suffix_mask, 7)  # prompts of further turns
     hidden = []
     for suffix in (batch.suffix, other):
@@ -158,6 +153,19 @@ def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
     assert "caption" in model.tasks and isinstance(model.caption(scene(0).image), str)
     assert isinstance(model.detect(scene(0).image), list), "its card says how to ask for everything"
     assert outcome.report.is_file()
+
+
+def test_a_causal_prefix_stays_causal_in_the_saved_model(tmp_path) -> None:
+    start_speaking(replace(TINY, causal=True)).save(tmp_path / "causal")
+    start_speaking(TINY).save(tmp_path / "whole")
+    assert load(tmp_path / "whole").network.prefix_lm
+    assert not load(tmp_path / "causal").network.prefix_lm
+
+
+def test_the_stacks_of_blocks_are_what_is_compiled(started) -> None:
+    start, _ = started
+    parts = taught(start).parts_to_compile()
+    assert parts in ([], [start.network.decoder, start.network.image.transformer])
 
 
 @pytest.mark.parametrize(

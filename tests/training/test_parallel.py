@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from sightline.training import checkpoints
+from sightline.training.parallel import wrap
 from tests.training.small_run import losses
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +171,13 @@ def test_killed_twenty_times_a_sharded_run_is_the_same_run(tmp_path):
     report = json.loads(runs("kill", tmp_path, 20, "--quiet", timeout=900))
     assert report["hit"] == 20, "every kill must have hit a run that was still going"
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+def test_a_network_says_what_of_it_is_compiled(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network.parts_to_compile = lambda: [network[1]]
+    alone = wrap(network, "none")
+    assert alone.compiled() is network and alone.compiled() is network
+    assert compiled == [network[1]], "once, and nothing else"

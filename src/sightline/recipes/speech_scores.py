@@ -31,7 +31,7 @@ from sightline.tasks.segment import segment_each
 from sightline.tasks.writing import read_task_options, write_each
 
 if TYPE_CHECKING:
-    from sightline.recipes.park_paligemma import Writing
+    from sightline.recipes.park_lessons import Writing
     from sightline.tasks.model import Model
     from sightline.tasks.report import Report
 
@@ -89,12 +89,13 @@ def _exact(network: Any, batch: Any) -> list[float]:
 
 def _turns(scenes: Sequence[Scene], writing: Writing) -> dict[str, list[Turn]]:
     """One turn of each kind about every scene."""
-    turns = {"caption": [Turn("caption en", caption(drawn)) for drawn in scenes]}
+    words = writing.instructions
+    turns = {"caption": [Turn(words.caption_prompt("short"), caption(d)) for d in scenes]}
     for kind in QUESTIONS:
-        turns[kind] = [Turn(f"answer en {q}", a) for q, a in (_question(d, kind) for d in scenes)]
-    turns["detect"] = [
-        Turn(f"detect {EVERYTHING}", instances(drawn, EVERYTHING, writing.box)) for drawn in scenes
-    ]
+        asked = (_question(drawn, kind) for drawn in scenes)
+        turns[kind] = [Turn(words.question(question), answer) for question, answer in asked]
+    boxes_of = words.detection([EVERYTHING])
+    turns["detect"] = [Turn(boxes_of, instances(d, EVERYTHING, writing.box)) for d in scenes]
     return turns
 
 

@@ -59,6 +59,10 @@ class Start:
     system: System
     adapter: Origin | None = None
     """What the adapter that learns is for; None where there is none that could be saved."""
+    card: Mapping[str, Any] | None = None
+    """What the model's card says."""
+    beside: Mapping[str, Path] | None = None
+    """Folders that belong to the model, by their names in its own."""
 
     def as_model(self, name: str, folder: Path = Path(".")) -> Model:
         """The network behind the public methods, for evaluation; shares the weights."""
@@ -82,13 +86,14 @@ class Start:
         if self.adapter is not None:
             save_adapter(self.network, self.system, self.config, folder / "adapter", self.adapter)
 
-    def save(self, folder: Path, metadata: dict[str, Any] | None = None) -> None:
+    def save(self, folder: Path) -> None:
         """Write the folder that `sightline.load` and transformers read."""
         from sightline.hub.save import save_checkpoint
 
         save_checkpoint(
-            self.network, self.processor, self.config, self.system, folder, metadata=metadata
-        )
+            self.network, self.processor, self.config, self.system, folder,
+            metadata=self.card, beside=self.beside,
+        )  # fmt: skip
 
 
 def start_from(

@@ -16,7 +16,7 @@ each), use the scale outside of `forward`, and leave any parameter unused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,16 @@ class Alone:
         """
 
     def compiled(self) -> nn.Module:
-        """The network as `torch.compile` makes it."""
+        """The network as `torch.compile` makes it, or with those parts compiled that it names."""
         if self._compiled is None:
-            self._compiled = torch.compile(self.network)  # type: ignore[assignment]
+            parts: Callable[[], Iterable[nn.Module]] | None
+            parts = getattr(self.network, "parts_to_compile", None)
+            if parts is None:
+                self._compiled = torch.compile(self.network)  # type: ignore[assignment]
+            else:
+                for part in parts():
+                    part.compile()
+                self._compiled = self.network
         assert self._compiled is not None
         return self._compiled
 
