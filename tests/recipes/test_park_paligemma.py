@@ -1,5 +1,6 @@
 """The bundled model that speaks: its lessons in tokens, what it learns from, its scores."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from sightline.core.interfaces import Prompt, TextBatch
 from sightline.data.park import scene
 from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
+from sightline.recipes.bundle import bundle
 from sightline.recipes.park_lessons import REACH, lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
     ParkPaliGemmaRecipe,
@@ -153,6 +155,10 @@ def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
     assert "caption" in model.tasks and isinstance(model.caption(scene(0).image), str)
     assert isinstance(model.detect(scene(0).image), list), "its card says how to ask for everything"
     assert outcome.report.is_file()
+    card = bundle(tmp_path / "run", tmp_path / "bundled", count=2)
+    assert card["everything"] == ["everything"] and "pairs caption" in card["scores"]
+    assert str(tmp_path) not in json.dumps(card), "no folder of the trainer"
+    assert isinstance(load(tmp_path / "bundled").caption(scene(0).image), str)
 
 
 def test_a_causal_prefix_stays_causal_in_the_saved_model(tmp_path) -> None:

@@ -15,7 +15,7 @@ from sightline.data.park.scenes import digest
 from sightline.data.park.vocabulary import VERSION as PARK_VERSION
 from sightline.evaluation.mask_codec import round_trip
 from sightline.evaluation.results import Metric
-from sightline.hub.bundled import CARD_FORMAT, CARD_VERSION, DRAWN_PARKS, read_card
+from sightline.hub.bundled import BUNDLED, CARD_FORMAT, CARD_VERSION, DRAWN_PARKS, read_card
 from sightline.hub.save import save_checkpoint
 from sightline.recipes.mask_codec import park_objects
 from sightline.recipes.park_scores import park_scores
@@ -97,8 +97,9 @@ def _score(metric: Metric) -> dict[str, Any]:
 def _history(checkpoint: Path, command: str) -> dict[str, Any]:
     """Command, settings, time and steps of the run, from its own files."""
     settings = json.loads((checkpoint / "recipe.json").read_text(encoding="utf-8"))
-    if settings.get("init"):  # a folder that only the trainer has; the note says what was in it
-        settings["init"] = "an earlier run"
+    for name in ("init", "codec"):  # a folder that only the trainer has; the note says what it was
+        if settings.get(name) and settings[name] not in BUNDLED:
+            settings[name] = "an earlier run"
     state = json.loads((checkpoint / "training" / "state.json").read_text(encoding="utf-8"))
     seen = state["state"]["run"]
     return {
