@@ -78,12 +78,11 @@ def _scores(model: Model, count: int) -> dict[str, Metric]:
     if model.system.role == "mask codec":
         return round_trip(model, park_objects(count)).metrics()
     if model.system.role == "vision-language model":
+        codec = model.folder / FOLDER if (model.folder / FOLDER).is_dir() else None
         return {
             f"{split} {name}": metric
             for split in ("test", "pairs")
-            for name, metric in speech_metrics(
-                model, count, split, codec=model.folder / FOLDER
-            ).items()
+            for name, metric in speech_metrics(model, count, split, codec=codec).items()
         }
     return park_scores(model, count)
 
