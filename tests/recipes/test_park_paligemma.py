@@ -13,6 +13,7 @@ from sightline.core.interfaces import Prompt, TextBatch
 from sightline.data.park import scene
 from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
+from sightline.objectives.language import UNCOUNTED
 from sightline.recipes.bundle import bundle
 from sightline.recipes.park_lessons import REACH, lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
@@ -40,28 +41,30 @@ def started():
     return start, writing_of(TINY, start, None)
 
 
-def test_a_lesson_is_a_prompt_and_answers_with_prompts_between(started) -> None:
+def test_a_lesson_is_turns_one_behind_the_other(started) -> None:
     start, writing = started
     drawn = scene(4)
     turns = [Turn("caption en", caption(drawn)), Turn("answer en is there a cat?", "no")]
-    found = writing.lesson(drawn, turns)
+    batch = writing.collate([writing.lesson(drawn, turns)])
     decode, tokenizer = start.processor.text.decode, start.processor.text
-    assert found.prompt[0] == tokenizer.bos_id and found.prompt[-1] == tokenizer.token_id("\n")
-    assert decode(found.prompt[1:-1]) == "caption en"
-    answers = [t for t, c in zip(found.suffix, found.counted, strict=True) if c]
-    ends = [place for place, token in enumerate(answers) if token == tokenizer.eos_id]
-    assert len(ends) == 2 and ends[-1] == len(answers) - 1
-    assert decode(answers[: ends[0]]) == turns[0].answer
-    assert decode(answers[ends[0] + 1 : -1]) == "no"
-    between = [t for t, c in zip(found.suffix, found.counted, strict=True) if not c]
-    assert decode(between[:-1]) == turns[1].prompt and between[-1] == tokenizer.token_id("\n")
+    for number, turn in enumerate(turns):
+        own = batch.owners[0] == number
+        ids, following = batch.ids[0, own].tolist(), batch.following[0, own]
+        prompt = ids[: int(batch.prefix[0, own][0]) - writing.instructions.picture_tokens]
+        assert prompt[0] == tokenizer.bos_id and prompt[-1] == tokenizer.token_id("\n")
+        assert decode(prompt[1:-1]) == turn.prompt
+        answer = following[following != UNCOUNTED].tolist()
+        assert decode(answer[:-1]) == turn.answer and answer[-1] == tokenizer.eos_id
+        assert ids[len(prompt) :] == answer[:-1], "nobody reads on from the end"
+        assert batch.positions[0, own][0] == writing.instructions.picture_tokens
+    assert (batch.following[0, batch.owners[0] == -1] == UNCOUNTED).all()
 
 
 def test_rows_never_exceed_their_room(started) -> None:
     _, writing = started
     for seed in range(20):
         found = writing.draw(scene(seed), np.random.default_rng(seed))
-        assert len(found.prompt) + len(found.suffix) - 1 <= writing.room
+        assert found.turns.shape[1] <= writing.room
 
 
 def test_patches_know_what_covers_them() -> None:
@@ -73,36 +76,59 @@ def test_patches_know_what_covers_them() -> None:
     assert (truth[..., 0] == BACKGROUND).any() and (truth[..., 0] != BACKGROUND).any()
 
 
-def test_training_and_answering_read_the_same_sequence(started) -> None:
-    """The loss of the first turn is that of the network's own `forward`."""
+@pytest.mark.parametrize("causal", [False, True])
+def test_training_and_answering_read_the_same_sequence(started, causal) -> None:
+    """The loss of a turn is that of the network's own `forward`."""
     start, writing = started
-    drawn = [scene(1), scene(2)]
-    lessons = [writing.lesson(d, [Turn("caption en", caption(d))]) for d in drawn]
-    batch = writing.collate(lessons)
+    turns = [Turn("caption en", caption(scene(1))), Turn("answer en is there a cat?", "no")]
     network = taught(start).eval()
-    slots = writing.room + writing.instructions.picture_tokens
-    loss, tokens, _, _ = spoken(network, batch, slots)
-    prompt = Prompt(batch.prompt, batch.prompt_mask, tuple((p,) for p in batch.pixels))
-    logits = start.network(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
-    expected = torch.nn.functional.cross_entropy(
-        logits[batch.suffix_mask], batch.suffix[batch.suffix_mask], reduction="sum"
-    )
-    assert tokens == batch.suffix_mask.sum()
-    torch.testing.assert_close(loss, expected)
+    network.model.prefix_lm = not causal
+    for turn in turns:
+        batch = writing.collate([writing.lesson(scene(1), [turn])])
+        loss, tokens, _, _ = spoken(network, batch)
+        prompt, answer = (torch.tensor([ids]) for ids in writing.tokens(turn))
+        logits = start.network(
+            Prompt(prompt, prompt >= 0, ((batch.pixels[0],),)), TextBatch(answer, answer >= 0)
+        ).logits
+        expected = torch.nn.functional.cross_entropy(logits[0], answer[0], reduction="sum")
+        assert tokens == answer.numel()
+        torch.testing.assert_close(loss, expected)
+    network.model.prefix_lm = True
 
 
-def test_only_answers_and_patches_are_learned_from(started) -> None:
+def test_no_turn_sees_another(started) -> None:
+    """Behind a causal picture, turns together lose what they lose alone."""
+    start, writing = started
+    turns = [
+        Turn("caption en", caption(scene(1))),
+        Turn("answer en is there a cat?", "no"),
+        Turn("answer en how many trees are there?", "two"),
+    ]
+    network = taught(start).eval()
+    network.model.prefix_lm = False  # a whole prefix would show the picture the first prompt
+    together = spoken(network, writing.collate([writing.lesson(scene(1), turns)]))[0]
+    alone = [spoken(network, writing.collate([writing.lesson(scene(1), [t])]))[0] for t in turns]
+    network.model.prefix_lm = True
+    torch.testing.assert_close(together, torch.stack(alone).sum())
+
+
+def test_another_answer_changes_nothing_behind_it(started) -> None:
+    """Also where pictures see the first prompt: what was answered stays unseen."""
     start, writing = started
     batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
-    network = taught(start)
-    slots = writing.room + writing.instructions.picture_tokens
-    other = batch.suffix.where(batch.counted | ~batch.suffix_mask, 7)  # prompts of further turns
-    hidden = []
-    for suffix in (batch.suffix, other):
-        loss = spoken(network, batch._replace(suffix=suffix), slots)[1]
-        hidden.append(int(loss))
-    assert hidden[0] == hidden[1] == int(batch.counted.sum())
-    result = lesson_step(1.0, slots)(network, [batch])
+    network, answers = taught(start).eval(), batch.positions >= batch.prefix
+    last = batch.owners == batch.owners.max()
+    assert batch.owners.max() > 1
+    only = batch._replace(following=batch.following.where(last, UNCOUNTED))
+    other = only._replace(ids=only.ids.where(last | ~answers, 7))
+    assert (other.ids != only.ids).any()
+    assert torch.equal(spoken(network, only)[0], spoken(network, other)[0])
+
+
+def test_answers_and_patches_are_learned_from(started) -> None:
+    start, writing = started
+    batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
+    result = lesson_step(1.0)(network := taught(start), [batch])
     assert all(p.grad is not None for p in network.parameters())
     assert {"patch_kind", "patch_colour", "patch_box_pixels", "token"} == set(result.metrics)
 

@@ -8,9 +8,10 @@ image tower of the bundled park-siglip, which has learned to see. Stage 1 trains
 mixture of all tasks: captions, questions, boxes and masks of scenes drawn as it goes. Stage 2 would
 raise the resolution, which parks do not need.
 
-A picture is followed by as many turns as fit into a row (`data.park.lessons`): the first one is a
-prefix, which picture and prompt see in both directions, further ones follow causally, and only
-answers are learned from. A row then teaches half a dozen answers for the price of one picture.
+A picture is followed by as many turns as fit into a row (`data.park.lessons`), and only answers are
+learned from. A row then teaches half a dozen answers for the price of one picture. No turn sees
+another, and each stands where a first one would: a caption would give the answers of all questions
+behind it away, and reading is easier to learn than seeing.
 
 Every patch is asked what covers it, which the park knows exactly: kind and colour by the vectors
 of their words, and the box. What asks is thrown away afterwards (`Taught`).
@@ -148,7 +149,6 @@ def train_park_paligemma(
     start = replace(start_speaking(recipe), card={"everything": [EVERYTHING]}, beside=beside)
     network = taught(start)
     writing = writing_of(recipe, start, codec)
-    slots = writing.room + writing.instructions.picture_tokens
     learns_from = replace(writing, grey=recipe.blind)
     plan = Plan(
         start=start,
@@ -157,7 +157,7 @@ def train_park_paligemma(
             learns_from, recipe.steps * recipe.batch_size, recipe.easy, recipe.batch_size,
             recipe.seed, recipe.workers,
         ),
-        step=lesson_step(recipe.teaching, slots),
+        step=lesson_step(recipe.teaching),
         steps=recipe.steps,
         stage=_stage(recipe),
         choose=lambda model: exact_answers(

@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.core.interfaces import TextBatch
 from sightline.data.park.records import BACKGROUND
 from sightline.nn.linear import Linear
 from sightline.nn.norms import unit_length
-from sightline.nn.writer import Writer
-from sightline.objectives.language import next_token
+from sightline.objectives.language import UNCOUNTED, next_token
 from sightline.recipes.park_lessons import REACH, LessonBatch
 from sightline.recipes.park_siglip import patch_loss
 from sightline.training.accumulation import Step, StepResult, backward
@@ -78,17 +76,16 @@ class Taught(nn.Module):
         return [self.model.decoder, self.model.image.transformer]
 
 
-def lesson_step(teaching: float, slots: int) -> Step:
+def lesson_step(teaching: float) -> Step:
     """Cross-entropy of the answers' tokens, plus what is said about patches.
 
     Args:
         teaching: weight of what is said about patches.
-        slots: length of a row.
     """
 
     def step(network: nn.Module, batches: list[LessonBatch]) -> StepResult:
         (batch,) = batches
-        answers, tokens, right, patches = spoken(network, batch, slots)
+        answers, tokens, right, patches = spoken(network, batch)
         taught, metrics = patch_losses(network, *patches, batch.truth)
         loss = answers / tokens
         backward(loss + teaching * taught)
@@ -99,24 +96,31 @@ def lesson_step(teaching: float, slots: int) -> Step:
 
 
 def spoken(
-    network: Any, batch: LessonBatch, slots: int
+    network: Any, batch: LessonBatch
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
     """The summed loss of the answers, their tokens, how many were right, and the patches of the
     tower and of the projector.
 
-    The tower runs once: its patches go to the decoder and to the heads.
+    The tower runs once: its patches go to the decoder and to the heads. Every turn sees the picture
+    and itself; the picture sees the first prompt, as it does where there is one turn.
     """
-    writer: Writer = network.model
-    patches = network.model.image.tokens(batch.pixels)  # [B P D]
-    seen = network.model.projector(patches)
-    words = writer.token_vectors(batch.prompt, batch.prompt_mask)
-    prompts = [torch.cat(pair) for pair in zip(seen.float(), words, strict=True)]
-    suffix = TextBatch(batch.suffix, batch.suffix_mask)
-    hidden = writer.hidden_behind(prompts, suffix, slots=slots)
-    loss, tokens = next_token(hidden, batch.suffix, batch.counted, writer.logits, multiple=MULTIPLE)
+    model = network.model
+    patches = model.image.tokens(batch.pixels)  # [B P D]
+    seen = model.projector(patches)
+    x = torch.cat([seen.float(), model.decoder.look_up(batch.ids).float()], dim=1)
+    rows, count = seen.shape[:2]
+    places = torch.arange(count, device=x.device).expand(rows, -1)
+    first = batch.prefix[:, :1].expand(-1, count)
+    owners = torch.cat([torch.zeros_like(places), batch.owners], dim=1)
+    positions = torch.cat([places, batch.positions], dim=1)
+    shared = (torch.arange(x.shape[1], device=x.device) < count).expand(rows, -1)
+    prefix = torch.cat([first, batch.prefix], dim=1) if model.prefix_lm else None
+    hidden = model.decoder(x, prefix, positions, owners, shared)[:, count:]
+    counted = batch.following != UNCOUNTED
+    loss, tokens = next_token(hidden, batch.following, counted, model.logits, multiple=MULTIPLE)
     with torch.no_grad():
-        told = writer.logits(hidden[batch.counted]).argmax(dim=-1)
-    right = (told == batch.suffix[batch.counted]).sum()
+        told = model.logits(hidden[counted]).argmax(dim=-1)
+    right = (told == batch.following[counted]).sum()
     return loss, tokens, right, (patches, seen)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sightline.core.errors import MissingDependencyError
 from sightline.core.interfaces import Prompt, TextBatch
@@ -67,24 +68,27 @@ def exact_answers(network: Any, writing: Writing, count: int, first: int) -> dic
                 for n in range(start, min(start + BATCH, count))
             ]
             for kind, turns in _turns(scenes, writing).items():
-                batch = writing.collate(
-                    [
-                        writing.lesson(drawn, [turn])
-                        for drawn, turn in zip(scenes, turns, strict=True)
-                    ]
-                )
-                found.setdefault(kind, []).extend(_exact(network, batch))
+                found.setdefault(kind, []).extend(_exact(network, writing, scenes, turns))
     scores = {kind: float(np.mean(rows)) for kind, rows in found.items()}
     return {"score": float(np.mean(list(scores.values()))), **scores}
 
 
-def _exact(network: Any, batch: Any) -> list[float]:
-    writer: Writer = network
-    pictures = tuple((pixels,) for pixels in batch.pixels)
-    prompt = Prompt(batch.prompt, batch.prompt_mask, pictures)
-    logits = writer(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
-    right = (logits.argmax(dim=-1) == batch.suffix) | ~batch.suffix_mask
+def _exact(
+    network: Writer, writing: Writing, scenes: Sequence[Scene], turns: Sequence[Turn]
+) -> list[float]:
+    lessons = [writing.lesson(*pair) for pair in zip(scenes, ([t] for t in turns), strict=True)]
+    pictures = tuple((pixels,) for pixels in writing.collate(lessons).pixels)
+    prompts, answers = zip(*map(writing.tokens, turns), strict=True)
+    prompt, answer = _padded(prompts), _padded(answers)
+    logits = network(Prompt(prompt.ids, prompt.mask, pictures), answer).logits
+    right = (logits.argmax(dim=-1) == answer.ids) | ~answer.mask
     return right.all(dim=1).float().tolist()
+
+
+def _padded(rows: Sequence[list[int]]) -> TextBatch:
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    return TextBatch(ids, torch.arange(ids.shape[1]) < lengths[:, None])
 
 
 def _turns(scenes: Sequence[Scene], writing: Writing) -> dict[str, list[Turn]]:
