@@ -13,11 +13,13 @@ from sightline.core.interfaces import Prompt, TextBatch
 from sightline.data.park import scene
 from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
+from sightline.inputs.coordinates import PALIGEMMA
 from sightline.objectives.language import UNCOUNTED
 from sightline.recipes.bundle import bundle
-from sightline.recipes.park_lessons import REACH, lesson_loader, patch_targets, spell_box
+from sightline.recipes.park_lessons import lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
     ParkPaliGemmaRecipe,
+    place_tokens,
     start_speaking,
     taught,
     train_park_paligemma,
@@ -71,8 +73,8 @@ def test_patches_know_what_covers_them() -> None:
     drawn = scene(7)
     truth = patch_targets(drawn, 8).reshape(8, 8, 6)
     for row, column in np.argwhere(truth[..., 0] != BACKGROUND):
-        box = truth[row, column, 2:] * REACH
-        assert any(np.allclose(box, thing.box, atol=1e-3) for thing in drawn.objects)
+        found = PALIGEMMA.decode(truth[row, column, 2:].tolist(), (64, 64))
+        assert any(np.allclose(found, thing.box, atol=0.1) for thing in drawn.objects)
     assert (truth[..., 0] == BACKGROUND).any() and (truth[..., 0] != BACKGROUND).any()
 
 
@@ -130,7 +132,28 @@ def test_answers_and_patches_are_learned_from(started) -> None:
     batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
     result = lesson_step(1.0)(network := taught(start), [batch])
     assert all(p.grad is not None for p in network.parameters())
-    assert {"patch_kind", "patch_colour", "patch_box_pixels", "token"} == set(result.metrics)
+    assert {"patch_kind", "patch_colour", "patch_box", "token"} == set(result.metrics)
+
+
+def test_near_places_begin_alike_and_far_ones_do_not() -> None:
+    start = start_speaking(TINY)
+    places = start.network.decoder.table.weight[place_tokens(start.processor.text)].detach()
+    assert places.shape == (1024, 32)
+    alike = torch.nn.functional.cosine_similarity(places[500:501], places)
+    assert alike.argmax() == 500 and alike[499] > 0.999 and alike[200] < 0.5 > alike[800]
+    words = start.network.decoder.table.weight[: min(place_tokens(start.processor.text))]
+    torch.testing.assert_close(
+        places.norm(dim=1).mean(), words.norm(dim=1).mean(), rtol=0.1, atol=0
+    )
+
+
+def test_patches_do_not_pull_places_together(started) -> None:
+    start, _ = started
+    network = taught(start)
+    seen = torch.randn(3, 32, requires_grad=True)
+    network.zero_grad()
+    network.box_likeness(seen, torch.tensor([[1, 2, 3, 4]] * 3)).sum().backward()
+    assert seen.grad is not None and start.network.decoder.table.weight.grad is None
 
 
 def test_the_blind_see_grey(started) -> None:

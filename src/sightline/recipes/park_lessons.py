@@ -34,8 +34,6 @@ SHORTEST = 10
 """Tokens that a turn takes at least: nothing else is sought where fewer are left."""
 MISSES = 2
 """Turns that did not fit, after which a row is full."""
-REACH = 16.0
-"""Pixels that the box head counts as one."""
 
 
 def spell_box(thing: ParkObject, drawn: Scene) -> str:
@@ -75,8 +73,8 @@ class Lesson(NamedTuple):
     pixels: NDArray[np.uint8]
     turns: NDArray[np.int64]
     """[5, T]: tokens of all turns, and `LessonBatch`'s other four of each."""
-    truth: NDArray[np.float32]
-    """[P, 6]: kind, colour, and the box from the picture's corner, in `REACH`."""
+    truth: NDArray[np.int64]
+    """int64[P, 6]: index of kind and colour, and the four numbers that spell the box."""
 
 
 class LessonBatch(NamedTuple):
@@ -95,7 +93,7 @@ class LessonBatch(NamedTuple):
     owners: Tensor
     """int64[B, T]: the turn of each, from 0; -1 for padding."""
     truth: Tensor
-    """float32[B, P, 6]"""
+    """int64[B, P, 6]"""
 
 
 @dataclass(frozen=True)
@@ -173,15 +171,15 @@ class Writing:
         )
 
 
-def patch_targets(drawn: Scene, patch: int) -> NDArray[np.float32]:
-    """float32[P, 6]: index of kind and colour (-1 for none), and the box of what covers a patch,
-    x1 y1 x2 y2 in `REACH`."""
-    owners = patch_owners(drawn, patch)
-    none = (BACKGROUND, BACKGROUND, 0.0, 0.0, 0.0, 0.0)
-    rows = [(KINDS.index(t.kind), COLOURS.index(t.colour), *t.box) for t in drawn.objects]
-    truth = np.array([*rows, none], np.float32)[owners]  # [P 6]; -1 takes the last one
-    truth[:, 2:] /= REACH
-    return truth
+def patch_targets(drawn: Scene, patch: int) -> NDArray[np.int64]:
+    """What covers each patch: see `Lesson`. Kind and colour are -1 for none."""
+    size = (drawn.height, drawn.width)
+    rows = [
+        (KINDS.index(t.kind), COLOURS.index(t.colour), *PALIGEMMA.encode(t.box, size))
+        for t in drawn.objects
+    ]
+    none = (BACKGROUND, BACKGROUND, 0, 0, 0, 0)
+    return np.array([*rows, none])[patch_owners(drawn, patch)]  # -1 takes the last one
 
 
 @dataclass(frozen=True)

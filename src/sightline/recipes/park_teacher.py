@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.data.park.records import BACKGROUND
-from sightline.nn.linear import Linear
+from sightline.nn.linear import Linear, TokenTable
 from sightline.nn.norms import unit_length
 from sightline.objectives.language import UNCOUNTED, next_token
-from sightline.recipes.park_lessons import REACH, LessonBatch
+from sightline.recipes.park_lessons import LessonBatch
 from sightline.recipes.park_siglip import patch_loss
 from sightline.training.accumulation import Step, StepResult, backward
 
 logger = logging.getLogger(__name__)
 
+CYCLES = (0.25, 6.0)
+"""Slowest and fastest turn of the places' first vectors from one side of a picture to the other."""
 MULTIPLE = 256
 """Scored tokens of a batch are filled up to a multiple of this."""
 
@@ -30,27 +32,34 @@ class Taught(nn.Module):
 
     Kind and colour are asked of what the projector makes of a patch, against the vectors of their
     own words, so that a picture of a bench and the word come to lie in one direction: whoever looks
-    for the bench then finds both alike. Boxes are asked of the projector's patches too, and from
-    the corner of the picture, not of the patch: rotary positions tell the decoder how far apart two
-    tokens are and not where they are, so that a patch has to say it.
+    for the bench then finds both alike. The four numbers of its box are asked in the same way, of a
+    linear map each: rotary positions tell the decoder how far apart two tokens are and not where
+    they are, so that a patch has to say it, and then in the decoder's own words.
 
     Args:
         model: the network.
         width: D of the tower's patches.
         kinds: tokens of the kinds' words.
         colours: the same of the colours.
+        places: those of the places, in their order.
     """
 
     def __init__(
-        self, model: Any, width: int, kinds: Sequence[int], colours: Sequence[int]
+        self,
+        model: Any,
+        width: int,
+        kinds: Sequence[int],
+        colours: Sequence[int],
+        places: Sequence[int],
     ) -> None:
         super().__init__()
         self.model = model
         self.words = (list(kinds), list(colours))
+        self.places = list(places)
         self.nothing = Linear(width, 2)
         """How likely no kind and no colour is."""
         self.sharpness = nn.Parameter(torch.tensor(3.0))
-        self.box = Linear(model.projector.out_features, 4)
+        self.box = Linear(model.projector.out_features, 4 * model.projector.out_features)
 
     def name_patches(self, patches: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B P kinds+1] and [B P colours+1] of the tower's patches and the projector's."""
@@ -68,12 +77,35 @@ class Taught(nn.Module):
         )
         return kinds, colours
 
+    def box_likeness(self, seen: Tensor, boxes: Tensor) -> Tensor:
+        """Cosines [N 4] of what projected patches [N D] say of their boxes int64[N 4], with the
+        places themselves, which learn nothing from it: they would all become one."""
+        table = self.model.decoder.table.weight.detach()
+        said = unit_length(self.box(seen).unflatten(-1, (4, -1)))
+        return (said * unit_length(table[self.places])[boxes]).sum(dim=-1)
+
     def parts_to_compile(self) -> list[nn.Module]:
         """The stacks of blocks; around them are loops over rows. Nothing without a C++ compiler."""
         if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
             logger.info("no C++ compiler: not compiled, which takes about twice as long")
             return []
         return [self.model.decoder, self.model.image.transformer]
+
+
+def order_places(table: TokenTable, places: Sequence[int]) -> None:
+    """First vectors of the places' tokens, by which near places are alike.
+
+    Random Fourier features (Rahimi and Recht 2007), as long as other vectors: what is learned of
+    one place then holds for those around it, where a thousand unrelated tokens would have to be
+    seen one by one.
+    """
+    half = table.weight.shape[1] // 2
+    low, high = (math.log(cycles) for cycles in CYCLES)
+    turns = 2 * math.pi * torch.exp(low + (high - low) * torch.rand(half))  # [D/2] a side
+    angles = torch.linspace(0, 1, len(places))[:, None] * turns
+    features = torch.cat([angles.cos(), angles.sin()], dim=1)  # [1024 D]
+    with torch.no_grad():
+        table.weight[list(places)] = features * (2**0.5 / table.scale)
 
 
 def lesson_step(teaching: float) -> Step:
@@ -128,14 +160,11 @@ def patch_losses(
     network: Any, patches: Tensor, seen: Tensor, truth: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """What the heads learn from, and how well they know it."""
-    kinds, colours = truth[..., 0].long(), truth[..., 1].long()
+    kinds, colours = truth[..., 0], truth[..., 1]
     kind_logits, colour_logits = network.name_patches(patches, seen)
     kind, kind_right = patch_loss(kind_logits, kinds)
     colour, colour_right = patch_loss(colour_logits, colours)
     covered = kinds != BACKGROUND
-    boxes, wanted = network.box(seen)[covered].float(), truth[..., 2:][covered]
-    box = F.smooth_l1_loss(boxes, wanted, beta=0.1)
-    with torch.no_grad():
-        off = float((boxes - wanted).abs().mean()) * REACH
-    metrics = {"patch_kind": kind_right, "patch_colour": colour_right, "patch_box_pixels": off}
-    return kind + colour + 2 * box, metrics
+    box = network.box_likeness(seen[covered], truth[..., 2:][covered]).mean()
+    metrics = {"patch_kind": kind_right, "patch_colour": colour_right, "patch_box": box.item()}
+    return kind + colour + 4 * (1 - box), metrics
