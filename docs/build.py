@@ -88,12 +88,24 @@ def generated_pages() -> dict[Path, str]:
     return systems | bundled
 
 
+MEANING = {
+    "park-siglip": "A kind is chosen among all 20, a phrase among all 200. Picture and text find "
+    "each other among 1,000 scenes no two of which share a caption: R@1.",
+    "park-paligemma": "Answers to the four kinds of questions count where every word is right. "
+    "Detection is F1 at an overlap of 0.5, once with colour and kind for labels and once with the "
+    "kind alone; beside it COCO's average precision of kinds, ranked by the probability of what "
+    "was written. Masks are compared where a box was found under its name. A caption counts where "
+    "it names exactly the right objects in their colours, in scenes of up to four.",
+}
+"""What the scores of a bundled model mean."""
+
+
 def bundled_page(name: str) -> str:
     """The page of a bundled model, from its own card."""
     folder = bundled_path(name)
     card = read_card(folder)
     parameters = sum(t.numel() for t in load_file(folder / "model.safetensors").values())
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     module = importlib.import_module(find_recipe(name).module)
     scores = [
         (score, f"{found['value']:.3f}",
@@ -117,8 +129,7 @@ def bundled_page(name: str) -> str:
         "## What it reaches",
         "The stored float16 weights on scenes of the splits `test` and `pairs` of the park "
         f"(version {card['park']['version']}). `pairs` holds the 30 pairs of colour and kind that "
-        "no training picture shows. A kind is chosen among all 20, a phrase among all 200. Picture "
-        "and text find each other among 1,000 scenes no two of which share a caption: R@1.",
+        f"no training picture shows. {MEANING[name]}",
         table(("score", "value", "95 % interval", "pictures"), scores),
         "## Settings",
         table(("setting", "value"), [(f"`{k}`", str(v)) for k, v in card["settings"].items()]),
