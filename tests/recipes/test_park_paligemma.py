@@ -15,6 +15,7 @@ from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
 from sightline.inputs.coordinates import PALIGEMMA
 from sightline.objectives.language import UNCOUNTED
+from sightline.recipes import speech_scores
 from sightline.recipes.bundle import bundle
 from sightline.recipes.park_lessons import lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
@@ -179,6 +180,22 @@ def test_exact_answers_are_what_greedy_writing_gives(started) -> None:
     assert all(value == 0 for value in found.values()), "a random network is never right"
 
 
+@pytest.mark.parametrize("shown", ["own", "grey", "other"])
+def test_which_pictures_are_shown(shown) -> None:
+    seen = []
+
+    def look(model, scenes, pictures):
+        seen.extend(pictures)
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(speech_scores, "question_metrics", look)
+        speech_scores.speech_metrics(None, 3, shown=shown)
+    own = [scene(number, "test").pixels for number in range(3)]
+    expected = {"own": own, "grey": [np.full_like(own[0], 128)] * 3, "other": [*own[1:], own[0]]}
+    assert all(np.array_equal(a, b) for a, b in zip(seen, expected[shown], strict=True))
+
+
 def test_captions_are_read_by_what_they_name() -> None:
     for seed in range(60):
         drawn = scene(seed)
@@ -204,8 +221,11 @@ def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
     assert "caption" in model.tasks and isinstance(model.caption(scene(0).image), str)
     assert isinstance(model.detect(scene(0).image), list), "its card says how to ask for everything"
     assert outcome.report.is_file()
-    card = bundle(tmp_path / "run", tmp_path / "bundled", count=2)
-    assert card["everything"] == ["everything"] and "pairs caption" in card["scores"]
+    card = bundle(tmp_path / "run", tmp_path / "bundled", count=2, blind=tmp_path / "run")
+    assert card["everything"] == ["everything"]
+    assert {name.removesuffix(" caption") for name in card["scores"] if "caption" in name} == {
+        "test", "pairs", "other picture", "blind"
+    }  # fmt: skip
     assert str(tmp_path) not in json.dumps(card), "no folder of the trainer"
     assert isinstance(load(tmp_path / "bundled").caption(scene(0).image), str)
 

@@ -166,7 +166,7 @@ def train_park_paligemma(
             model.network, learns_from, recipe.eval_limit, CHOOSING
         ),
         judge=lambda model: speech_scores(
-            model, recipe.eval_limit, blind=recipe.blind, codec=codec
+            model, recipe.eval_limit, shown="grey" if recipe.blind else "own", codec=codec
         ),
         test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
         inner=lambda network: cast(Taught, network).model,

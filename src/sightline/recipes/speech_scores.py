@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ MOST = {
 }
 """Longer than any true answer about six objects; a network that knows nothing writes on and on."""
 BATCH = 32
+Shown = Literal["own", "grey", "other"]
 SHOWN = 24
 """Scenes in the report."""
 
@@ -113,11 +114,11 @@ def speech_scores(
     count: int = 2000,
     split: str = "test",
     start: int = 0,
-    blind: bool = False,
+    shown: Shown = "own",
     codec: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """The values of `speech_metrics`, and "score", the mean of the first ones."""
-    found = speech_metrics(model, count, split, start, blind, codec)
+    found = speech_metrics(model, count, split, start, shown, codec)
     values = {name: metric.value for name, metric in found.items()}
     return {"score": float(np.mean([values[name] for name in JUDGED if name in values])), **values}
 
@@ -127,7 +128,7 @@ def speech_metrics(
     count: int = 2000,
     split: str = "test",
     start: int = 0,
-    blind: bool = False,
+    shown: Shown = "own",
     codec: str | os.PathLike[str] | None = None,
 ) -> dict[str, Metric]:
     """What the model says about scenes, by its public tasks.
@@ -142,11 +143,16 @@ def speech_metrics(
         count: scenes.
         split: "test", or "pairs" for kinds in colours that were never seen.
         start: first seed.
-        blind: show grey instead of the pictures.
+        shown: the scenes' "own" pictures, "grey" ones, or those of "other" scenes, by which nothing
+            is right but by chance.
         codec: of the masks; without one there is no "mask".
     """
     scenes = [scene(number, split) for number in range(start, start + count)]
-    pictures = [np.full_like(d.pixels, 128) if blind else d.pixels for d in scenes]
+    pictures = [drawn.pixels for drawn in scenes]
+    if shown == "grey":
+        pictures = [np.full_like(pixels, 128) for pixels in pictures]
+    elif shown == "other":
+        pictures = [*pictures[1:], *pictures[:1]]
     everything, metrics = [EVERYTHING], question_metrics(model, scenes, pictures)
     found = [
         _all(d) for d in detect_each(model, pictures, everything, MOST["detect"], batch_size=BATCH)
