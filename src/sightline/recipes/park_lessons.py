@@ -164,9 +164,14 @@ class Writing:
         turns = np.tile(PADDING, (len(lessons), 1, self.room))  # [B 5 T]
         for row, lesson in zip(turns, lessons, strict=True):
             row[:, : lesson.turns.shape[1]] = lesson.turns
+        ids, following, positions, prefix, owners = torch.from_numpy(turns).unbind(dim=1)
         return LessonBatch(
             pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
-            *torch.from_numpy(turns).unbind(dim=1),
+            ids,
+            following,
+            positions,
+            prefix,
+            owners,
             torch.from_numpy(np.stack([each.truth for each in lessons])),
         )
 
