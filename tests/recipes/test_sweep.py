@@ -203,10 +203,10 @@ def test_a_figure_has_a_line_for_a_value_and_a_panel_for_the_rest(training, tmp_
     grid = {"lr": ["1e-5", "1e-4", "1e-3"], "epochs": ["1", "3"], "image_size": ["16", "32"]}
     found = sweep("siglip", FREE, grid, tmp_path, seeds=2)
     figure = sweep_figure(found)
-    assert [axis.get_title() for axis in figure.axes] == ["image_size=16", "image_size=32"]
+    assert [axis.get_title() for axis in figure.axes] == ["image_size 16", "image_size 32"]
     for axis in figure.axes:
         assert axis.get_xlabel() == "lr" and axis.get_xscale() == "log"
-        assert [t.get_text() for t in axis.get_legend().get_texts()] == ["epochs=1.0", "epochs=3.0"]
+        assert [t.get_text() for t in axis.get_legend().get_texts()] == ["epochs 1", "epochs 3"]
     words = sweep("siglip", FREE, {"system": ["siglip", "clip"]}, tmp_path / "b")
     assert sweep_figure(words).axes[0].get_xscale() == "linear"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def cells_of(found: Sweep) -> Iterator[list[str]]:
         spread = f" ({low:.4f} to {high:.4f})" if low < high else ""
         minutes = sum(run.minutes for run in row.runs) / len(row.runs)
         yield [
-            *(str(row.settings[key]) for key in found.grid),
+            *(shown(row.settings[key]) for key in found.grid),
             f"{row.held_out:.4f}{spread}",
             *(f"{value:.4f}" for value in row.test.values()),
             *([str(len(row.runs))] if several else []),
@@ -81,7 +81,7 @@ def sweep_figure(found: Sweep) -> Figure:
     """
     module = require("matplotlib.figure", "train", "drawing figures")
     across, line, rest = _axes_of(found)
-    panels = _panels(found.rows, rest)[:MOST_PANELS]
+    panels = _panels(found, rest)[:MOST_PANELS]
     figure: Figure = module.Figure(figsize=(1.6 + 4 * len(panels), 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, rows) in zip(axes, panels, strict=True):
@@ -104,28 +104,38 @@ def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _panels(rows: Sequence[Row], names: Sequence[str]) -> list[tuple[str, list[Row]]]:
-    def title(row: Row) -> str:
-        return ", ".join(f"{name}={row.settings[name]}" for name in names)
+def _panels(found: Sweep, names: Sequence[str]) -> list[tuple[str, list[Row]]]:
+    panels = []
+    for values in product(*(found.grid[name] for name in names)):
+        wanted = dict(zip(names, values, strict=True))
+        own = [row for row in found.rows if wanted.items() <= row.settings.items()]
+        if own:
+            panels.append((", ".join(f"{name} {shown(wanted[name])}" for name in names), own))
+    return panels
 
-    return [(name, list(group)) for name, group in groupby(sorted(rows, key=title), title)]
+
+def shown(value: Any) -> str:
+    """A setting's value as a person writes it: 3 for 3.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _draw(axis: Axes, rows: Sequence[Row], found: Sweep, across: str, line: str | None) -> None:
     values = found.grid[across]
     numeric = _numeric(values)
+    order = sorted(values) if numeric else values
     for value in [None] if line is None else found.grid[line]:
         own = [row for row in rows if line is None or row.settings[line] == value]
-        own.sort(key=lambda row: values.index(row.settings[across]))
-        if numeric:
-            own.sort(key=lambda row: row.settings[across])
+        own.sort(key=lambda row: order.index(row.settings[across]))
         places = [row.settings[across] if numeric else str(row.settings[across]) for row in own]
         scores = [row.held_out for row in own]
         low = [score - row.spread[0] for score, row in zip(scores, own, strict=True)]
         high = [row.spread[1] - score for score, row in zip(scores, own, strict=True)]
         axis.errorbar(places, scores, yerr=(low, high), marker="o", capsize=3,
-                      label=f"{line}={value}" if line else None)  # fmt: skip
+                      label=f"{line} {shown(value)}" if line else None)  # fmt: skip
     if numeric and min(values) > 0 and max(values) / min(values) >= FAR:
         axis.set_xscale("log")
+    if numeric:
+        axis.set_xticks(values, labels=[shown(value) for value in values])
+        axis.minorticks_off()
     if line is not None:
         axis.legend(fontsize="small")
