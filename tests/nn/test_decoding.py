@@ -1,6 +1,9 @@
 """The parts of a decoder: rotary positions, masks, the cache, rows of several sequences, heads that
 share keys."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -185,3 +188,15 @@ def test_dropout_of_capped_scores() -> None:
     dropped = attend(q, k, v, dropout=0.5, cap=3.0)
     assert not torch.allclose(dropped, torch.ones(1, 1, 1, 4), atol=1e-3)
     assert torch.allclose(attend(q, k, v, cap=3.0), torch.ones(1, 1, 1, 4))
+
+
+def test_a_dropped_cache_gives_its_memory_back_at_once():
+    cache = KeyValueCache(2, [0, 0], 4)
+    keys, _ = cache.memories[1].append(torch.ones(2, 1, 3, 4), torch.ones(2, 1, 3, 4))
+    kept = weakref.ref(cache.memories[1].keys)
+    gc.disable()  # nobody breaks circles
+    try:
+        del cache, keys
+        assert kept() is None
+    finally:
+        gc.enable()

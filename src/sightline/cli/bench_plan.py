@@ -15,7 +15,7 @@ from sightline.cli.progress import Meter
 def plan(call: Call, small: bool) -> int:
     """Measure how well 'sightline plan' predicts: each case in a process of its own, on the CPU.
 
-    Memory is above the loaded libraries, which both sides leave out. The six cases together take
+    Memory is above the loaded libraries, which both sides leave out. The cases together take
     minutes and 4 GB.
     """
     if call.device not in ("auto", "cpu"):

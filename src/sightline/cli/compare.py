@@ -50,8 +50,10 @@ def compare(
     difference, and two p-values. The first is exact where every sample is right or wrong
     (McNemar), else of sign flips; the second is of the bootstrap. Only samples on which the two
     runs differ say anything; their numbers stand in the last column. Runs of other data or
-    settings are refused. With --table dual-encoders every system learns from the same drawn parks
-    at equal budget, a few minutes each, and one table tells their scores over several seeds.
+    settings are refused. With --table every system learns from the same drawn parks at equal
+    budget, and one table tells their scores over several seeds: dual-encoders has two towers each,
+    a few minutes a run; prefix-lm asks whether a writing model should read its prompt in both
+    directions, some ten minutes a run.
     """
     if table is not None:
         if runs or out is None:
@@ -65,7 +67,8 @@ def compare(
 def _table(
     call: Call, table: str, out: Path, seeds: int, only: tuple[str, ...], steps: int | None
 ) -> int:
-    from sightline.recipes.comparison import TABLES, as_markdown, compare_systems
+    from sightline.recipes.comparison import as_markdown, compare_systems
+    from sightline.recipes.comparison_tables import TABLES
 
     with Meter(call, "runs") as meter:
         finished = compare_systems(table, out, seeds, steps, only, meter.update)

@@ -14,19 +14,28 @@ if TYPE_CHECKING:
     from sightline.recipes.plan import MemoryPlan
 
 _GIGABYTE = 1e9
-_KINDS = {"none": "inference", "full": "train full", "lora": "train lora", "locked": "train locked"}
+_KINDS = {
+    "none": "inference",
+    "full": "train full",
+    "lora": "train lora",
+    "qlora": "train qlora",
+    "projector": "train projector",
+    "locked": "train locked",
+}
 
 
 @click.command()
 @click.argument("name", required=False)
 @batch_option
-@click.option("--train", "kind", type=click.Choice(["full", "lora", "locked"]),
-              help="All weights, low-rank additions, or all but the image tower. Default: no "
-                   "training.")  # fmt: skip
+@click.option("--train", "kind", type=click.Choice([name for name in _KINDS if name != "none"]),
+              help="All weights, low-rank additions (qlora: to weights of 4 bits), the layer behind "
+                   "the image tower, or all but that tower. Default: no training.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(min=1), default=1, show_default=True,
               metavar="K", help="Micro-batches of a training step.")  # fmt: skip
 @click.option("--rank", type=click.IntRange(min=1), default=8, show_default=True, metavar="R",
-              help="Of the additions of lora.")  # fmt: skip
+              help="Of the additions of lora and qlora.")  # fmt: skip
+@click.option("--tokens", type=click.IntRange(min=2), default=64, show_default=True, metavar="N",
+              help="Of a prompt and its answer, half each, where a model writes.")  # fmt: skip
 @click.option("--image-size", type=click.IntRange(min=1), metavar="PIXELS",
               help="Side of the pictures. Default: the model's own.")  # fmt: skip
 @click.option("--activation-checkpointing", is_flag=True,
@@ -41,6 +50,7 @@ def plan(
     kind: str | None,
     accumulate: int,
     rank: int,
+    tokens: int,
     image_size: int | None,
     activation_checkpointing: bool,
     memory: str | None,
@@ -49,7 +59,8 @@ def plan(
 
     NAME is a published size such as clip:B/32, a known or bundled name, or a folder. Nothing is
     fetched and no weights are loaded: one step is followed on tensors without memory. Left out are
-    pictures that the loader decodes ahead, evaluation, and the writing of checkpoints.
+    pictures that the loader decodes ahead, evaluation, and the writing of checkpoints. With --memory,
+    '--device cuda' plans for a GPU that this machine does not have.
     """
     from sightline.recipes.free_memory import parse_amount
     from sightline.recipes.plan import plan as predict
@@ -62,7 +73,7 @@ def plan(
     with Meter(call, "kinds of work") as meter:
         found = predict(
             wanted, batch=batch, kind=kind or "none", dtype=call.dtype, device=call.device,
-            accumulate=accumulate, rank=rank, image_size=image_size,
+            accumulate=accumulate, rank=rank, tokens=tokens, image_size=image_size,
             activation_checkpointing=activation_checkpointing,
             memory=None if memory is None else parse_amount(memory), progress=meter.update,
         )  # fmt: skip

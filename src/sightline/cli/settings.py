@@ -1,4 +1,4 @@
-"""The settings of a recipe as a list: name, value, type, and the sentence beside it in the code."""
+"""The settings of a recipe: what a command line changes, and a list of them for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import inspect
 import textwrap
 from dataclasses import fields
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from sightline.cli.output import Call
+
+_AUTOCAST = {"float32": "off", "bfloat16": "bfloat16"}
 
 
 class Setting(NamedTuple):
@@ -42,3 +49,23 @@ def field_docstrings(owner: type) -> dict[str, str]:
         if isinstance(name, ast.Name) and isinstance(text, ast.Constant):
             found[name.id] = " ".join(str(text.value).split())
     return found
+
+
+def chosen_settings(call: Call, recipe: str, data: str | None, assignments: tuple[str, ...]) -> Any:
+    """The recipe with what the command line changes."""
+    from sightline.recipes.settings import override, parse_assignments
+    from sightline.recipes.table import find_recipe
+
+    changed = parse_assignments(assignments)
+    if data is not None:
+        changed["data"] = data
+    if call.model_name is not None:
+        changed.setdefault("init", call.model_name)
+    if call.dtype != "auto":
+        if call.dtype not in _AUTOCAST:
+            known = "auto, float32 or bfloat16"
+            raise click.BadParameter(f"training takes {known}", param_hint="--dtype")
+        changed["autocast"] = _AUTOCAST[call.dtype]
+    if call.device != "auto":
+        changed["device"] = call.device
+    return override(find_recipe(recipe).recipe(), changed)

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Entry] = {
     "data report": Entry("data_report:report", "Measure what a data set is worth", DATA),
     "data digits": Entry("data:digits", "Write the handwritten digits as captioned pictures", DATA),
     "train": Entry("train:train", "Train a model by a recipe; a rerun goes on", TRAIN),
+    "sweep": Entry("sweep:sweep", "Train with several settings; the best held-out first", TRAIN),
     "eval zeroshot": Entry("evaluate:zeroshot", "Measure classification by labels alone", TRAIN),
     "eval classify": Entry("evaluate:classify", "Measure a classifier on its own labels", TRAIN),
     "eval linear-probe": Entry("probes:linear_probe", "Measure a line on frozen vectors", TRAIN),

@@ -15,13 +15,12 @@ from sightline.cli.options import shared_options
 from sightline.cli.output import FAILED, Call
 from sightline.cli.program import INTERRUPTED
 from sightline.cli.progress import TrainingMeter
+from sightline.cli.settings import chosen_settings
 
 if TYPE_CHECKING:
     from sightline.recipes.run import Outcome
 
 logger = logging.getLogger(__name__)
-
-_AUTOCAST = {"float32": "off", "bfloat16": "bfloat16"}
 
 
 @click.command()
@@ -60,7 +59,7 @@ def train(
         return _list(call)
     if recipe is None:
         raise click.UsageError("give a RECIPE; 'sightline train --list' names them")
-    settings = _settings(call, recipe, data, assignments)
+    settings = chosen_settings(call, recipe, data, assignments)
     if show:
         return _show(call, recipe, settings)
     if out is None:
@@ -86,26 +85,6 @@ def without_processes(words: Sequence[str]) -> list[str]:
         elif not word.startswith("--processes="):
             kept.append(word)
     return kept
-
-
-def _settings(call: Call, recipe: str, data: str | None, assignments: tuple[str, ...]) -> Any:
-    """The recipe with what the command line changes."""
-    from sightline.recipes.settings import override, parse_assignments
-    from sightline.recipes.table import find_recipe
-
-    changed = parse_assignments(assignments)
-    if data is not None:
-        changed["data"] = data
-    if call.model_name is not None:
-        changed.setdefault("init", call.model_name)
-    if call.dtype != "auto":
-        if call.dtype not in _AUTOCAST:
-            known = "auto, float32 or bfloat16"
-            raise click.BadParameter(f"training takes {known}", param_hint="--dtype")
-        changed["autocast"] = _AUTOCAST[call.dtype]
-    if call.device != "auto":
-        changed["device"] = call.device
-    return override(find_recipe(recipe).recipe(), changed)
 
 
 def _run(call: Call, recipe: str, settings: Any, out: Path, minutes: float | None) -> int:

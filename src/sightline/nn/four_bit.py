@@ -60,7 +60,8 @@ def levels() -> tuple[float, ...]:
 
 
 def _inverse_erf(value: float) -> float:
-    return float(torch.erfinv(torch.tensor(value, dtype=torch.float64)))
+    # on the CPU: the network around may be one without values
+    return float(torch.erfinv(torch.tensor(value, dtype=torch.float64, device="cpu")))
 
 
 class Packed(NamedTuple):

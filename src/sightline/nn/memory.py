@@ -16,23 +16,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class KeyValueCache:
-    """What the blocks of a decoder remember; a value that its caller owns, copies and drops.
+class Rows:
+    """How far each row of a cache is filled; shared by the cache and its layers.
 
-    Tensors are made at the first write, of the type and on the device of what is written, and grow
-    by doubling where the room was too small. Sliding windows keep all keys.
-
-    Args:
-        blocks: number of attention layers.
-        lengths: positions that each row has already; 0 for a fresh one.
-        room: slots to begin with.
+    Layers that knew their cache would be a circle, and keys and values would stay until the garbage
+    collector comes by.
     """
 
-    def __init__(self, blocks: int, lengths: Sequence[int], room: int) -> None:
-        self.filled = list(lengths)
+    def __init__(self, filled: Sequence[int], room: int) -> None:
+        self.filled = list(filled)
         """Positions of each row that are filled; on the host, so that nothing waits for a GPU."""
         self.room = room
-        self.memories = [Memory(self) for _ in range(blocks)]
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -47,14 +41,52 @@ class KeyValueCache:
         """Positions of the next `count` tokens of each row."""
         return self.lengths[:, None] + torch.arange(count)  # [B T]
 
+
+class KeyValueCache:
+    """What the blocks of a decoder remember; a value that its caller owns, copies and drops.
+
+    Tensors are made at the first write, of the type and on the device of what is written, and grow
+    by doubling where the room was too small. Sliding windows keep all keys.
+
+    Args:
+        blocks: number of attention layers.
+        lengths: positions that each row has already; 0 for a fresh one.
+        room: slots to begin with.
+    """
+
+    def __init__(self, blocks: int, lengths: Sequence[int], room: int) -> None:
+        self.rows = Rows(lengths, room)
+        self.memories = [Memory(self.rows) for _ in range(blocks)]
+
+    @property
+    def filled(self) -> list[int]:
+        """See `Rows`."""
+        return self.rows.filled
+
+    @property
+    def lengths(self) -> Int[Tensor, " B"]:
+        return self.rows.lengths
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows are equally long."""
+        return self.rows.even
+
+    def places(self, count: int) -> Int[Tensor, "B T"]:
+        """Positions of the next `count` tokens of each row."""
+        return self.rows.places(count)
+
     def advance(self, counts: Sequence[int]) -> None:
         """Take so many of the tokens that were just written into each row as its own."""
-        self.filled = [length + count for length, count in zip(self.filled, counts, strict=True)]
+        filled = zip(self.filled, counts, strict=True)
+        self.rows.filled = [length + count for length, count in filled]
 
     def select(self, rows: Int[Tensor, " R"]) -> KeyValueCache:
         """The rows, in that order, in a cache of its own; a row may be taken more than once."""
         chosen = rows.tolist()
-        other = KeyValueCache(len(self.memories), [self.filled[row] for row in chosen], self.room)
+        other = KeyValueCache(
+            len(self.memories), [self.filled[row] for row in chosen], self.rows.room
+        )
         for own, new in zip(self.memories, other.memories, strict=True):
             if own.keys is not None and own.values is not None:
                 index = rows.to(own.keys.device)
@@ -65,8 +97,8 @@ class KeyValueCache:
 class Memory:
     """Keys and values of one attention layer."""
 
-    def __init__(self, owner: KeyValueCache) -> None:
-        self.owner = owner
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
         self.keys: Float[Tensor, "B G room K"] | None = None
         self.values: Float[Tensor, "B G room K"] | None = None
 
@@ -77,24 +109,24 @@ class Memory:
 
         The rows grow by `KeyValueCache.advance`, once all layers have written.
         """
-        owner, count = self.owner, k.shape[2]
-        end = max(owner.filled) + count
+        rows, count = self.rows, k.shape[2]
+        end = max(rows.filled) + count
         self.keys, self.values = self._roomy(self.keys, k, end), self._roomy(self.values, v, end)
-        if owner.even:
+        if rows.even:
             self.keys[:, :, end - count : end] = k
             self.values[:, :, end - count : end] = v
         else:
-            rows = torch.arange(len(k), device=k.device)[:, None]  # [B 1]
-            places = owner.places(count).to(k.device)  # [B T]
-            self.keys[rows, :, places] = k.transpose(1, 2)
-            self.values[rows, :, places] = v.transpose(1, 2)
+            each = torch.arange(len(k), device=k.device)[:, None]  # [B 1]
+            places = rows.places(count).to(k.device)  # [B T]
+            self.keys[each, :, places] = k.transpose(1, 2)
+            self.values[each, :, places] = v.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
 
     def _roomy(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
         """The tensor, if it holds `end` slots, else a larger one with what was in it."""
         if old is not None and old.shape[2] >= end:
             return old
-        slots = max(self.owner.room, end if old is None else 2 * end)
+        slots = max(self.rows.room, end if old is None else 2 * end)
         # zeros: a masked slot that is not a number would still spoil its row
         larger = new.new_zeros(new.shape[0], new.shape[1], slots, new.shape[3])
         if old is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -72,10 +73,11 @@ class Writer(nn.Module):
         slots: int | None = None,
     ) -> Float[Tensor, "B M D"]:
         """`hidden` for prompts whose vectors are known already."""
-        tails = self.token_vectors(suffix.ids, suffix.mask)
-        lengths = [len(head) for head in prompts], [len(tail) for tail in tails]
-        layout = lay_out(*lengths, rows, slots, suffix.ids.device)
-        parts = [p for head, tail in zip(prompts, tails, strict=True) for p in (head, tail[:-1])]
+        # nobody reads on from the last token; shifting the mask drops it for all rows at once
+        tails = self.token_vectors(suffix.ids, F.pad(suffix.mask[:, 1:], (0, 1)))
+        written = suffix.mask.sum(dim=1).tolist()
+        layout = lay_out([len(head) for head in prompts], written, rows, slots, suffix.ids.device)
+        parts = [p for pair in zip(prompts, tails, strict=True) for p in pair]
         hidden = self.decoder(
             layout.place(torch.cat(parts)),
             layout.prefix if self.prefix_lm else None,
@@ -96,9 +98,14 @@ class Writer(nn.Module):
 
     def prefill(self, prompt: Prompt, room: int) -> tuple[Float[Tensor, "B V"], KeyValueCache]:
         """Read the prompts: what comes behind each, and a cache with room for so many tokens."""
-        heads = self.prompt_vectors(prompt)
+        return self.prefill_behind(self.prompt_vectors(prompt), room)
+
+    def prefill_behind(
+        self, heads: Sequence[Float[Tensor, "_ D"]], room: int
+    ) -> tuple[Float[Tensor, "B V"], KeyValueCache]:
+        """`prefill` for prompts whose vectors are known already."""
         lengths = [len(head) for head in heads]
-        layout = lay_out(lengths, [1] * len(lengths), device=prompt.ids.device)
+        layout = lay_out(lengths, [1] * len(lengths), device=heads[0].device)
         prefix = layout.prefix if self.prefix_lm else None
         hidden, cache = self.decoder.start(layout.place(torch.cat(heads)), lengths, prefix, room)
         last = hidden.flatten(0, 1)[layout.predicting]  # [B D]

@@ -1,9 +1,10 @@
 """How much memory a computation holds from moment to moment, found without allocating any.
 
 The computation runs on tensors that have shapes and a device and no memory (torch's fake tensors),
-so that the kernels are those that the device would choose. Every new storage and its end are
-written down. Two runs of different batch sizes tell how each storage grows: not at all, with the
-batch, or with its square, as a matrix of all pairs does. Any further batch is then a sum.
+so that the kernels are those that the device would choose. Whole numbers and truth values alone are
+computed, since where a token lies and whether it counts decides over shapes. Every new storage and
+its end are written down. Two runs of different batch sizes tell how each storage grows: not at all,
+with the batch, or with its square, as a matrix of all pairs does. Any further batch is then a sum.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from sightline.nn import attention
+from sightline.nn.four_bit import FourBitLinear
 from sightline.nn.meta import without_memory
 from sightline.recipes.heap import Heap
 from sightline.recipes.rehearsal import Work, answer, build, empty_batch, learn
@@ -30,6 +34,12 @@ SMALL, LARGE = 2, 4
 """Pictures of the two runs."""
 MOST_RECORDED = 2
 """Micro-batches that are run; further ones repeat what the last one holds."""
+CHOOSING_OPERATIONS = (
+    torch.ops.aten.index,
+    torch.ops.aten.index_put,
+    torch.ops.aten.index_put_,
+    torch.ops.aten._index_put_impl_,
+)
 
 
 @dataclass
@@ -39,27 +49,42 @@ class Trace:
     sizes: list[int] = field(default_factory=list)
     """Bytes."""
     parts: list[str] = field(default_factory=list)
-    """Of the plan: weights, gradients, activations, loss, pictures."""
+    """Of the plan: weights, gradients, activations, logits, loss, pictures."""
     events: list[tuple[int, bool]] = field(default_factory=list)
     """Number, and whether it begins; in the order of time."""
 
 
 class Recorder(TorchDispatchMode):
-    """Writes down every storage that appears while it is active."""
+    """Writes down every storage that appears while it is active.
 
-    def __init__(self) -> None:
+    Args:
+        device: what tensors without memory are said to be on.
+    """
+
+    def __init__(self, device: str) -> None:
         super().__init__()
         self.trace = Trace()
         self.part = "activations"
+        self.device = torch.device(device)
         self._numbers: dict[int, int] = {}
         self._open = True
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if self.part != "weights" and _about_whole_numbers(func, tensors, args, kwargs):
+            if "device" in kwargs:
+                kwargs = {**kwargs, "device": torch.device("cpu")}
+            with unset_fake_temporarily():
+                result = func(*args, **kwargs)
+        elif func is torch.ops.aten._local_scalar_dense.default:
             return 1.0  # there is no value; losses are asked for theirs
-        result = func(*args, **(kwargs or {}))
+        else:
+            if not all(isinstance(tensor, FakeTensor) for tensor in tensors):
+                args, kwargs = tree_map_only(Tensor, self._forget, (_by_number(func, args), kwargs))
+            result = func(*args, **kwargs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._note(leaf)
@@ -88,6 +113,12 @@ class Recorder(TorchDispatchMode):
         self.trace.events = [event for run in runs for event in (run if run[0][1] else sorted(run))]
         return self.trace
 
+    def _forget(self, tensor: Tensor) -> Tensor:
+        """A tensor of whole numbers as one without memory, beside such as have none."""
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=self.device)
+
     def _note(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -102,6 +133,38 @@ class Recorder(TorchDispatchMode):
     def _end(self, key: int) -> None:
         if self._open:
             self.trace.events.append((self._numbers.pop(key), False))
+
+
+def _about_whole_numbers(
+    func: Any, tensors: list[Tensor], args: tuple[Any, ...], kwargs: Any
+) -> bool:
+    """Whether an operation takes and gives nothing but whole numbers and truth values."""
+    kind = kwargs.get("dtype")
+    if kind is not None and _real(kind):
+        return False
+    if tensors:
+        return not any(isinstance(t, FakeTensor) or _real(t.dtype) for t in tensors)
+    if func.overloadpacket is torch.ops.aten.arange and kind is None:
+        return all(isinstance(bound, int) for bound in args)
+    return kind is not None
+
+
+def _real(kind: torch.dtype) -> bool:
+    return kind.is_floating_point or kind.is_complex
+
+
+def _by_number(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Choosing by truth values turned to choosing by number: only so is it known how many."""
+    if func.overloadpacket not in CHOOSING_OPERATIONS:
+        return args
+    places: list[Tensor | None] = []
+    for index in args[1]:
+        if index is None or index.dtype != torch.bool or isinstance(index, FakeTensor):
+            places.append(index)
+        else:
+            with unset_fake_temporarily():
+                places += index.nonzero(as_tuple=True)
+    return (args[0], places, *args[2:])
 
 
 @dataclass(frozen=True)
@@ -144,7 +207,7 @@ class MemoryModel:
 
         def follow(number: int, begins: bool) -> None:
             if begins:
-                graph = self.work.trains and parts[number] in ("activations", "loss")
+                graph = self.work.trains and parts[number] in ("activations", "logits", "loss")
                 heap.take(number, sizes[number], graph)
             else:
                 heap.give(number)
@@ -185,25 +248,39 @@ def memory_model(work: Work, device: str) -> MemoryModel:
     """Run the work twice without memory.
 
     Args:
-        device: "cpu" or "cuda"; it need not be present.
+        device: "cpu" or "cuda"; it need not be present. Where it is not, the CPU's kernels stand in
+            for those that it would choose.
 
     Raises:
         UnsupportedTaskError: work that the system cannot do.
     """
-    small, network = _record(work, device, SMALL)
-    large, _ = _record(work, device, LARGE)
+    followed = device if device != "cuda" or torch.cuda.is_available() else "cpu"
+    with _scores_written_out(device == "cpu"):
+        small, network = _record(work, followed, SMALL)
+        large, _ = _record(work, followed, LARGE)
     assert small.events == large.events, "the computation depends on the number of pictures"
     learning = sum(4 * p.numel() for p in network.parameters() if p.requires_grad)
+    stored = [m for m in network.modules() if isinstance(m, FourBitLinear)]
     counted = sum(p.numel() for p in network.parameters())
+    counted += sum(m.in_features * m.out_features for m in stored)
     return MemoryModel(work, small, large, learning, counted, device)
 
 
-def _record(work: Work, device: str, batch: int) -> tuple[Trace, nn.Module]:
-    from torch._subclasses.fake_tensor import FakeTensorMode
+@contextmanager
+def _scores_written_out(wanted: bool) -> Iterator[None]:
+    """Whether short attention in bfloat16 writes its scores out, which is quick on a CPU alone."""
+    before = attention.MOST_SCORES
+    attention.MOST_SCORES = before if wanted else 0
+    try:
+        yield
+    finally:
+        attention.MOST_SCORES = before
 
+
+def _record(work: Work, device: str, batch: int) -> tuple[Trace, nn.Module]:
     with without_memory():
         network = build(work)
-    recorder = Recorder()
+    recorder = Recorder(device)
     with _no_collection(), FakeTensorMode(), torch.device(device), recorder:
         with recorder.mark("weights"):
             _pretend(network)

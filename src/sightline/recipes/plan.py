@@ -2,8 +2,10 @@
 
 Nothing is fetched, loaded or allocated: the configuration says what the network looks like, and
 `memory_model` follows one step of it. What the prediction leaves out: pictures that the loader
-decodes ahead, evaluation between the steps, and the copy that saving a checkpoint may make. On a
-CPU the holes that the C library's heap keeps are part of it (`heap`): in the step of small networks
+decodes ahead, evaluation between the steps, and the copy that saving a checkpoint may make. A
+network that writes is trained on prompts and answers of one length, all of whose logits exist at
+once. For a GPU that is not there the kernels of the CPU stand in, and what its driver and its
+allocator keep is not counted. On a CPU the holes that the C library's heap keeps are part of it (`heap`): in the step of small networks
 with micro-batches they were measured at up to as much again as the tensors.
 """
 
@@ -13,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sightline.core.devices import choose_device, choose_dtype
 from sightline.core.errors import CheckpointError, ConfigError, UnsupportedTaskError, unknown_name
@@ -71,7 +75,7 @@ class MemoryPlan:
         return {**asdict(self), "total": self.total, "fits": self.fits}
 
 
-# Eleven arguments, all but one with a default and passed by name: they are the command's options.
+# Twelve arguments, all but one with a default and passed by name: they are the command's options.
 def plan(
     name: str,
     *,
@@ -83,6 +87,7 @@ def plan(
     rank: int = 8,
     image_size: int | None = None,
     activation_checkpointing: bool = False,
+    tokens: int = 64,
     memory: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MemoryPlan:
@@ -94,9 +99,11 @@ def plan(
         kind: "none" for inference, or one of `rehearsal.KINDS`.
         dtype: of the products; training keeps float32 weights and lowers products by autocast.
         accumulate: micro-batches of a step.
-        rank: of the additions of "lora".
+        rank: of the additions of "lora" and "qlora".
         image_size: pixels of a side, instead of the model's own.
-        memory: bytes that may be used, instead of what is free here.
+        tokens: of a prompt and its answer, half each, for a model that writes.
+        memory: bytes that may be used, instead of what is free here. With it, a GPU need not be
+            present.
         progress: called with kinds of work looked at and their number.
 
     Raises:
@@ -106,7 +113,7 @@ def plan(
     """
     if batch < 1:
         raise ConfigError(f"batch {batch}: use a number from 1 on")
-    held, where = held_now(), choose_device(device)
+    held, where = held_now(), planned_device(device, memory)
     libraries = held if where.type == "cpu" else 0
     free = memory
     if memory is None:
@@ -115,8 +122,8 @@ def plan(
     entry, config = find_network(name)
     if image_size is not None:
         config = with_image_size(config, image_size)
-    number = choose_dtype(dtype, where)
-    work = Work(entry, config, kind, number, accumulate, rank, activation_checkpointing)
+    number = planned_dtype(dtype, where)
+    work = Work(entry, config, kind, number, accumulate, rank, activation_checkpointing, tokens)
     models = _models(work, where.type, free is not None, progress)
     chosen = models[kind]
     parts = {**chosen.peak(batch), "libraries": libraries}
@@ -127,6 +134,24 @@ def plan(
         name, kind, batch, accumulate, str(number).removeprefix("torch."), str(where),
         chosen.parameters, {part: n for part, n in parts.items() if n}, free, fits,
     )  # fmt: skip
+
+
+def planned_device(name: str, memory: int | None) -> torch.device:
+    """The device by name; where its memory is told, a GPU that is not in this machine too.
+
+    Raises:
+        ConfigError: see `core.devices.choose_device`.
+    """
+    if memory is not None and name.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        return torch.device("cuda")
+    return choose_device(name)
+
+
+def planned_dtype(name: str, where: torch.device) -> torch.dtype:
+    """The number type of products; of a GPU that cannot be asked, bfloat16."""
+    if name == "auto" and where.type == "cuda" and not torch.cuda.is_available():
+        return torch.bfloat16
+    return choose_dtype(name, where)
 
 
 def _models(

@@ -73,8 +73,11 @@ class RunSettings(Protocol):
     def save_every(self) -> int | None: ...
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
+def parse_assignments(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
     """["lr=1e-3", ...] to {"lr": "1e-3"}.
+
+    Args:
+        option: that they were given by, for the messages.
 
     Raises:
         ConfigError: no equals sign, or a key given twice.
@@ -83,9 +86,9 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r}: write key=value, such as lr=0.001")
+            raise ConfigError(f"{option} {assignment!r}: write key=value, such as lr=0.001")
         if key.strip() in found:
-            raise ConfigError(f"--set {key.strip()!r} is given twice")
+            raise ConfigError(f"{option} {key.strip()!r} is given twice")
         found[key.strip()] = value.strip()
     return found
 
