@@ -259,7 +259,8 @@ def _metric(document: Mapping[str, Any]) -> Metric:
 
 def _test(document: Mapping[str, Any]) -> PairedTest:
     # a bootstrap of nothing has no ends
-    return PairedTest(**{key: math.nan if v is None else v for key, v in document.items()})
+    known: dict[str, Any] = {key: math.nan if v is None else v for key, v in document.items()}
+    return PairedTest(**known)
 
 
 def _metric_json(metric: Metric) -> dict[str, Any]:
