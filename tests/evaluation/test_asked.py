@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,7 @@ def test_a_killed_run_goes_on_from_its_samples(tmp_path: Path) -> None:
     first = told(ANSWERS)
     with pytest.raises(_Killed):
         ask(first, DATA, folder=tmp_path, batch_size=2, progress=_killed_after(2))
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
     file = tmp_path / "samples.jsonl"
     kept = [read_line(line) for line in file.read_text().splitlines()]
     assert [(s.id, s.raw, s.blind) for s in kept] == [("q0", "one", "seven"), ("q2", "this", "any")]

@@ -111,7 +111,7 @@ def caption(call: Call, asking: Asking, prompt: str | None) -> int:
 def vqa(call: Call, asking: Asking) -> int:
     """Measure answers to questions about pictures by agreement with people.
 
-    Read are VQAv2, TextVQA, VizWiz and other questions with answers, usually ten each; with one
+    Read are VQAv2, TextVQA and other questions with answers, usually ten each; with one
     answer each (GQA) it is the share of exact answers. Beside the score stands that of the same
     model without the pictures. A run that was stopped goes on where it was, with the same --out.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sightline.data.records import Dataset
+from sightline.evaluation.judged import BETTER
 from sightline.evaluation.results import Metric, Result
 from sightline.evaluation.samples import Sample
 from sightline.tasks.report import Report
@@ -32,7 +33,8 @@ def answer_page(result: Result, dataset: Dataset, count: int) -> Report:
     page = Report(f"{result.task} on {result.data}", f"{result.model or 'a model'}{partial}")
     page.facts({result.headline: result.value, result.counted: result.n})
     if result.verdict:
-        page.note(f"{result.verdict}.", "success" if _told_better(result) else "warning")
+        sees = result.verdict.startswith(BETTER)
+        page.note(f"{result.verdict}.", "success" if sees else "warning")
     _numbers(page, result)
     answered = [sample for sample in result.samples if sample.raw is not None]
     page.section("Worst", "Score and, where it was asked, what the words alone give.")
@@ -40,10 +42,6 @@ def answer_page(result: Result, dataset: Dataset, count: int) -> Report:
     page.section("Best")
     _gallery(page, sorted(answered, key=_badness)[:count], dataset)
     return page.section("Signature").code(result.signature)
-
-
-def _told_better(result: Result) -> bool:
-    return result.tests["blind"].low > 0
 
 
 def _badness(sample: Sample) -> tuple[float, float]:

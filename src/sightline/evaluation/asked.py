@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -33,7 +33,6 @@ from sightline.tasks.caption import caption_prompt
 from sightline.tasks.writing import BATCH, Written, write_each
 
 if TYPE_CHECKING:
-    from sightline.generation.options import GenerationOptions
     from sightline.tasks.model import Model
 
 Ids = tuple[int, ...]
@@ -144,8 +143,8 @@ def ask_all(
     _recall(samples, {} if folder is None else _kept(folder / SAMPLES))
     said = _Blind(way, prompts, samples) if blind else None
     missing: dict[str, str] = {}
-    with _journal(folder, samples) as keep:
-        answers = _answers(way, questions, prompts, samples)
+    answers = _answers(way, questions, prompts, samples)
+    with closing(answers), _journal(folder, samples) as keep:  # or threads decode on
         done = sum(sample.raw is not None for sample in samples)
         while chunk := list(islice(answers, batch_size)):
             for place, answer in chunk:
@@ -163,7 +162,7 @@ def ask_all(
 
 
 def _writer(
-    model: Model, how: GenerationOptions, batch_size: int
+    model: Model, how: Any, batch_size: int
 ) -> Callable[[Iterable[tuple[Any, ...]], Iterable[Ids]], Iterator[str | Failed]]:
     def answer(
         sources: Iterable[tuple[Any, ...]], prompts: Iterable[Ids]
@@ -217,7 +216,8 @@ def _identity(model: Model, way: Way) -> str:
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         if tensor.layout is torch.strided:  # packed ones cannot be looked into
-            digest.update(tensor.detach().reshape(-1)[:64].float().cpu().numpy().tobytes())
+            first = tensor.detach().reshape(-1)[:64].contiguous().cpu()
+            digest.update(first.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -268,7 +268,7 @@ def _journal(
 
 def _answers(
     way: Way, questions: Sequence[Question], prompts: Sequence[Ids | None], samples: list[Sample]
-) -> Iterator[tuple[int, str | Failed]]:
+) -> Generator[tuple[int, str | Failed], None, None]:
     """Place and answer of all that was not answered yet, those about one picture together."""
     places: dict[str, list[int]] = {}
     for place, (sample, ids) in enumerate(zip(samples, prompts, strict=True)):
@@ -280,7 +280,7 @@ def _answers(
     answers = way.answer(
         (shown[place] for place in order), (prompts[place] or () for place in order)
     )
-    return zip(order, answers, strict=True)
+    yield from zip(order, answers, strict=True)
 
 
 def _answered(sample: Sample, answer: str | Failed, missing: dict[str, str]) -> Sample:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sightline.data.published.detect import PARTS
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.asked import question_way
 from sightline.evaluation.judged import Benchmark, Measuring, measure
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
 METRICS = ("relaxed_accuracy", "relaxed_accuracy:strict_year", "exact_match")
-SOURCES = ("human", "augmented")
 
 
 def chartqa(model: Model, dataset: Dataset, how: Measuring | None = None) -> Result:
@@ -53,5 +53,5 @@ def chartqa(model: Model, dataset: Dataset, how: Measuring | None = None) -> Res
 def _source(record: Record) -> dict[str, str]:
     """Who wrote the question, by the name of the file ("test_human/12")."""
     file = record.id.rpartition("/")[0]
-    found = [source for source in SOURCES if source in file]
+    found = [source for source in PARTS["chartqa"] if source in file]
     return {"questions": found[0]} if len(found) == 1 else {}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SURE = 0.05
 """A p-value below it tells a model from itself without pictures."""
+BETTER = "better"
+"""So a verdict begins on a model that gains by looking."""
 REFUSED = 10
 """So many questions that could not be asked are named in a result."""
 
@@ -208,9 +210,8 @@ def _numbered(names: Sequence[str]) -> torch.Tensor:
 
 
 def _verdict(test: PairedTest) -> str:
-    between = f"{test.difference:+.4f}, 95 % {test.low:+.4f} to {test.high:+.4f}"
     p = f"p {test.p_value:.4f}" if test.p_value >= 0.0001 else "p < 0.0001"
-    if test.p_value >= SURE:
-        return f"not told apart from the same model without pictures ({between}; {p})"
-    better = "better" if test.difference > 0 else "WORSE"
-    return f"{better} than the same model without pictures ({between}; {p})"
+    between = f"{test.difference:+.4f}, 95 % {test.low:+.4f} to {test.high:+.4f}; {p}"
+    told = BETTER if test.difference > 0 else "worse"
+    found = f"{told} than" if test.p_value < SURE else "not told apart from"
+    return f"{found} the same model without pictures ({between})"

@@ -114,7 +114,8 @@ def prepared(
 ) -> Iterator[Row | Failed]:
     """`prepare(source, place)` for each source, in order, at most `ahead` of them in advance.
 
-    The same object several times in a row, as of several questions about it, is prepared once.
+    The same tuple several times in a row, as for several questions about its pictures, is prepared
+    once; anything else may have changed meanwhile, as an array that a camera fills.
 
     Every core decodes. On the CPU the network wants them too, but it waits for its first batch,
     and whenever one of its threads waits for another a decoder goes on: two cores embed large
@@ -127,7 +128,7 @@ def prepared(
     try:
         while True:
             for place, source in islice(numbered, ahead - len(waiting)):
-                if source is not last:
+                if source is not last or not isinstance(source, tuple):
                     last, latest = source, pool.submit(prepare, source, place)
                 waiting.append((source_name(source, place), latest))
             if not waiting:
