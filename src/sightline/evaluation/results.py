@@ -83,7 +83,7 @@ class Result:
     tests: Mapping[str, PairedTest] = field(default_factory=dict)
     """The headline against another way to answer the same samples, such as "blind"."""
     verdict: str = ""
-    """What a test of several hypotheses comes to, in one line; empty where nothing was tested."""
+    """What the tests come to, in one line; empty where nothing was tested."""
     partial: bool = False
     """Only part of the data was evaluated: not a score of the data set."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
