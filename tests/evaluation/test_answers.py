@@ -24,6 +24,10 @@ from sightline.evaluation.judged import Measuring
 from sightline.evaluation.rescore import read_answers, rescore
 from sightline.evaluation.results import Result, read_result
 from sightline.evaluation.vqa import vqa
+from sightline.metrics.bleu import bleu
+from sightline.metrics.cider import cider
+from sightline.metrics.ptb import tokenize
+from sightline.metrics.rouge import rouge_l
 from sightline.metrics.vqa import vqa_accuracy
 from tests.evaluation.answering import BROKEN, always, asked_data, seen, shade, told
 
@@ -99,6 +103,20 @@ def test_captions_of_people_are_the_best_and_one_for_all_is_not() -> None:
     assert "blind" in result.to_json()["tests"]
     assert "tokenizer:ptb" in result.signature and "prompt:own" in result.signature
     assert "prompt:own" not in caption(describing(data), data, QUICK, "caption de").signature
+
+
+def test_scores_of_captions_are_those_of_the_metrics() -> None:
+    data = captions()
+    said = [f"A {WORDS[k]} ball near the tree, number {k}." for k in range(4)]
+    result = caption(always(lambda words, pictures: said[seen(pictures) or 0]), data, QUICK)
+    words = [tokenize(text) for text in said]
+    truths = [[tokenize(text) for text in record.captions] for record in data]
+    assert result.metrics["bleu4"].value == pytest.approx(bleu(words, truths).values[3])
+    assert result.metrics["cider"].value == pytest.approx(cider(words, truths).value)
+    assert result.metrics["rouge_l:coco"].value == pytest.approx(rouge_l(words, truths).value)
+    for metric in result.metrics.values():
+        assert metric.ci95 is not None and metric.ci95[0] <= metric.value <= metric.ci95[1]
+    assert result.samples[1].parsed == "a blue ball near the tree number 1"
 
 
 @pytest.mark.parametrize("variant", ["official", "always", "lavis"])
