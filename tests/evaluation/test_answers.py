@@ -24,6 +24,10 @@ from sightline.evaluation.judged import Measuring
 from sightline.evaluation.rescore import read_answers, rescore
 from sightline.evaluation.results import Result, read_result
 from sightline.evaluation.vqa import vqa
+from sightline.metrics.bleu import bleu
+from sightline.metrics.cider import cider
+from sightline.metrics.ptb import tokenize
+from sightline.metrics.rouge import rouge_l
 from sightline.metrics.vqa import vqa_accuracy
 from tests.evaluation.answering import BROKEN, always, asked_data, seen, shade, told
 
@@ -101,6 +105,20 @@ def test_captions_of_people_are_the_best_and_one_for_all_is_not() -> None:
     assert "prompt:own" not in caption(describing(data), data, QUICK, "caption de").signature
 
 
+def test_scores_of_captions_are_those_of_the_metrics() -> None:
+    data = captions()
+    said = [f"A {WORDS[k]} ball near the tree, number {k}." for k in range(4)]
+    result = caption(always(lambda words, pictures: said[seen(pictures) or 0]), data, QUICK)
+    words = [tokenize(text) for text in said]
+    truths = [[tokenize(text) for text in record.captions] for record in data]
+    assert result.metrics["bleu4"].value == pytest.approx(bleu(words, truths).values[3])
+    assert result.metrics["cider"].value == pytest.approx(cider(words, truths).value)
+    assert result.metrics["rouge_l:coco"].value == pytest.approx(rouge_l(words, truths).value)
+    for metric in result.metrics.values():
+        assert metric.ci95 is not None and metric.ci95[0] <= metric.value <= metric.ci95[1]
+    assert result.samples[1].parsed == "a blue ball near the tree number 1"
+
+
 @pytest.mark.parametrize("variant", ["official", "always", "lavis"])
 def test_the_three_accuracies_are_those_of_the_metric(variant: str) -> None:
     people = [("1,000",) * 10, ("a red car", "red car", "car", *["the red car"] * 7)]
@@ -130,8 +148,9 @@ def test_one_answer_a_question_is_exact_match_and_some_are_refused() -> None:
     data = asked_data((1, "what?", ("cat",)), (2, "what?", ("dog",)))
     result = vqa(told({(1, "what?"): "Cat.", (2, "what?"): "cat"}), data, QUICK)
     assert (result.headline, result.value) == ("exact_match", 0.5)
+    assert result.metrics["exact_match:raw"].value == 0
     mixed = Dataset([*data, *colours(1)])
-    with pytest.raises(DataError, match=r"several people, and 'q0' has 1 .*exact_match, anls"):
+    with pytest.raises(DataError, match=r"people, and 'q0' has 1 .*use one of exact_match, "):
         vqa(always("cat"), mixed, QUICK)
 
 

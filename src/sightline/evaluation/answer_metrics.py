@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from sightline.metrics.rouge import rouge_l
 from sightline.metrics.vqa import VARIANTS, normalise_answer, vqa_accuracy
 
 Family = Literal["short answers", "captions"]
-FAMILIES: tuple[Family, ...] = get_args(Family)
 Texts = Sequence[str]
 Truths = Sequence[Sequence[str]]
 
@@ -74,8 +73,9 @@ def _relaxed(strict_year: bool, said: Texts, truths: Truths) -> Column:
     return Column(relaxed_accuracy(said, [own[0] for own in truths], strict_year).scores)
 
 
-def _exact(said: Texts, truths: Truths) -> Column:
-    return Column(exact_match(said, truths).normalised.scores)
+def _exact(raw: bool, said: Texts, truths: Truths) -> Column:
+    found = exact_match(said, truths)
+    return Column((found.raw if raw else found.normalised).scores)
 
 
 def _cider(said: Texts, truths: Truths) -> Column:
@@ -112,7 +112,8 @@ def _spaced(text: str) -> str:
 
 METRICS: Mapping[str, AnswerMetric] = {
     **{f"vqa_acc:{variant}": _vqa(variant) for variant in VARIANTS},
-    "exact_match": AnswerMetric("short answers", _exact, simplified),
+    "exact_match": AnswerMetric("short answers", partial(_exact, False), simplified),
+    "exact_match:raw": AnswerMetric("short answers", partial(_exact, True), str),
     "anls": AnswerMetric("short answers", partial(_anls, "strict"), _collapsed),
     "anls:lmms": AnswerMetric("short answers", partial(_anls, "lmms"), _collapsed),
     "relaxed_accuracy": AnswerMetric("short answers", partial(_relaxed, False), _bare, single=True),
@@ -126,12 +127,12 @@ METRICS: Mapping[str, AnswerMetric] = {
 """By name."""
 
 
-def fitting(family: str) -> list[str]:
+def fitting(family: Family) -> list[str]:
     """Names of the metrics of short answers, or of captions."""
     return [name for name, metric in METRICS.items() if metric.family == family]
 
 
-def require_fit(name: str, family: str, targets: Sequence[tuple[str, Sequence[str]]]) -> None:
+def require_fit(name: str, family: Family, targets: Sequence[tuple[str, Sequence[str]]]) -> None:
     """
     Args:
         targets: the id of each sample and what people said.
@@ -160,7 +161,7 @@ def require_fit(name: str, family: str, targets: Sequence[tuple[str, Sequence[st
             )
 
 
-def _rest(family: str, condition: str) -> str:
+def _rest(family: Family, condition: str) -> str:
     """The metrics that do not set this condition."""
     plain = METRICS["exact_match"]
     return ", ".join(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
 METRICS = ("vqa_acc:official", "vqa_acc:always", "vqa_acc:lavis")
-ALONE = ("exact_match",)
+ALONE = ("exact_match", "exact_match:raw")
 """Where every question has one answer."""
 TYPES = ("answer_type", "question_type")
 
