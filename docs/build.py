@@ -130,7 +130,7 @@ def bundled_page(name: str) -> str:
         "The stored float16 weights on scenes of the splits `test` and `pairs` of the park "
         f"(version {card['park']['version']}). `pairs` holds the 30 pairs of colour and kind that "
         f"no training picture shows. {MEANING[name]}",
-        table(("score", "value", "95 % interval", "pictures"), scores),
+        table(("score", "value", "95 % interval", "samples"), scores),
         "## Settings",
         table(("setting", "value"), [(f"`{k}`", str(v)) for k, v in card["settings"].items()]),
     ]

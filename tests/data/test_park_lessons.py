@@ -15,7 +15,7 @@ from sightline.data.park.lessons import (
     instances,
     turns_about,
 )
-from sightline.data.park.vocabulary import KINDS, PLACES, held_out_pairs
+from sightline.data.park.vocabulary import COLOURS, KINDS, PLACES, held_out_pairs, plural
 
 
 def spelled(thing, drawn) -> str:
@@ -63,6 +63,17 @@ def test_what_is_absent_gives_an_empty_answer() -> None:
     assert instances(drawn, missing, spelled) == ""
 
 
+def how_many(drawn, prompt: str) -> int:
+    """The things of a scene that have the kind and the colour which a question names."""
+    words = prompt.rstrip("?.").split(" ")
+    kinds = [kind for kind in KINDS if plural(kind) in words]
+    colours = [colour for colour in COLOURS if colour in words]
+    assert len(kinds) <= 1 >= len(colours) and kinds + colours
+    return sum(
+        t.kind in (kinds or KINDS) and t.colour in (colours or COLOURS) for t in drawn.objects
+    )
+
+
 def test_turns_are_different_and_true_and_mixed_as_asked() -> None:
     seen: Counter[str] = Counter()
     for seed in range(120):
@@ -72,13 +83,17 @@ def test_turns_are_different_and_true_and_mixed_as_asked() -> None:
         for prompt, answer in asked:
             kind = prompt.split(" ")[0]
             seen[kind] += 1
-            if kind == "answer":
+            if kind == "answer" and prompt not in answers:
+                seen["count"] += 1
+                assert answer == str(how_many(drawn, prompt))
+            elif kind == "answer":
                 assert answers[prompt] == answer
             elif kind == "detect":
                 assert answer == instances(drawn, prompt.removeprefix("detect "), spelled)
             else:
                 assert answer == {"caption": caption, "describe": description}[kind](drawn)
-    assert set(seen) == {"caption", "describe", "answer", "detect"}, "no masks without a speller"
+    told = {"caption", "describe", "answer", "count", "detect"}
+    assert set(seen) == told, "no masks without a speller"
     assert seen["answer"] > seen["detect"] > seen["caption"] > seen["describe"]
 
 

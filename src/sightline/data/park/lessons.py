@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sightline.data.park.captions import list_of
+from sightline.data.park.dice import Dice
+from sightline.data.park.questions import another_count
 from sightline.data.park.vocabulary import COLOURS, KINDS, PLACES, held_out_pairs
 from sightline.inputs.instructions import PALIGEMMA
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 Spell = Callable[["ParkObject", "Scene"], str]
 """The tokens of an object's box, or of its box and mask."""
 
-SHARES: Mapping[str, float] = {"caption": 2, "describe": 1, "ask": 7, "detect": 4, "segment": 2}
-"""How often each kind of turn is drawn."""
+SHARES: Mapping[str, float] = {
+    "caption": 2, "describe": 1, "ask": 7, "count": 3, "detect": 4, "segment": 2
+}  # fmt: skip
+"""How often each kind of turn is drawn. Counting is learned last of all and is a seventh of what
+"ask" asks, so that it has turns of its own."""
 EVERYTHING = "everything"
 """What `detect` and `segment` are asked for where nothing is named."""
 MOST_REPEATED = 20
@@ -75,8 +80,11 @@ def _turn(
     if kind == "describe":
         return PALIGEMMA.caption_prompt("long"), lambda: description(scene)
     if kind == "ask":
-        question = scene.questions[int(generator.integers(len(scene.questions)))]
-        return PALIGEMMA.question(question.question), lambda: question.answer
+        own = scene.questions[int(generator.integers(len(scene.questions)))]
+        return PALIGEMMA.question(own.question), lambda: own.answer
+    if kind == "count":
+        question, answer, _ = another_count(scene, Dice(int(generator.integers(2**32))))
+        return PALIGEMMA.question(question), lambda: answer
     query = _query(scene, generator)
     if kind == "detect" or mask is None:
         return PALIGEMMA.detection([query]), lambda: instances(scene, query, box)

@@ -56,6 +56,11 @@ def write_questions(scene: Scene, dice: Dice) -> list[Asked]:
     return asked
 
 
+def another_count(scene: Scene, dice: Dice) -> Asked:
+    """One more question of how many there are, such as a scene's own ones hold one of."""
+    return _spoken(_count(_Facts(scene), dice), dice)
+
+
 def _spoken(asked: Asked, dice: Dice) -> Asked:
     """Half of the questions begin with a capital letter, as people write them."""
     question, answer, kind = asked
