@@ -107,7 +107,9 @@ class Writer(nn.Module):
         lengths = [len(head) for head in heads]
         layout = lay_out(lengths, [1] * len(lengths), device=heads[0].device)
         prefix = layout.prefix if self.prefix_lm else None
-        hidden, cache = self.decoder.start(layout.place(torch.cat(list(heads))), lengths, prefix, room)
+        hidden, cache = self.decoder.start(
+            layout.place(torch.cat(list(heads))), lengths, prefix, room
+        )
         last = hidden.flatten(0, 1)[layout.predicting]  # [B D]
         return self.logits(last), cache
 
