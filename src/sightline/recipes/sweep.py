@@ -78,7 +78,7 @@ class Row:
 
     @property
     def test(self) -> dict[str, float]:
-        """Means over the seeds, of the scores that all of them have: what is held out may differ."""
+        """Means over the seeds, of scores that all have: what is held out may differ."""
         names = [n for n in self.runs[0].test if all(n in run.test for run in self.runs)]
         return {name: mean(run.test[name] for run in self.runs) for name in names}
 
