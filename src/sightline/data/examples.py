@@ -69,9 +69,9 @@ class Task:
     Names in the templates: caption, question, answer, label, labels, places, said, reply.
     """
 
-    each: Literal["caption", "question", "record", "label", "exchange"]
+    each: Literal["caption", "question", "record", "label", "exchange", "answer"]
     """What one example is made of: a caption, the question, all regions together, the regions of
-    one label, or a conversation of one exchange."""
+    one label, a conversation of one exchange, or one answer of a conversation."""
     prefix: str
     suffix: str
 
@@ -83,6 +83,7 @@ TASKS: Mapping[str, Task] = {
     "detect": Task("record", PALIGEMMA.detection(["{labels}"]), "{places}"),
     "segment": Task("label", PALIGEMMA.segmentation(["{label}"]), "{places}"),
     "written": Task("exchange", "{said}", "{reply}"),
+    "chat": Task("answer", "{said}", "{reply}"),
 }
 
 
@@ -198,6 +199,8 @@ class Examples(Sequence[Example]):
             return int(record.question is not None and bool(record.answers))
         if task.each == "exchange":
             return int([turn.role for turn in record.messages] == ["user", SUPERVISED])
+        if task.each == "answer":
+            return len(_answers(record))
         return (
             len(_labels(record, task)) if task.each == "label" else int(bool(_labels(record, task)))
         )
@@ -214,6 +217,8 @@ class Examples(Sequence[Example]):
             fields["answer"] = self._answer(record.answers, generator)
         elif task.each == "exchange":
             fields["said"], fields["reply"] = (turn.text for turn in record.messages)
+        elif task.each == "answer":
+            fields["said"], fields["reply"] = _exchange(record, _answers(record)[number])
         else:
             fields = self._places(record, name, task, number)
         prefix, suffix = task.prefix.format_map(fields), task.suffix.format_map(fields)
@@ -240,6 +245,7 @@ _NEEDS: Mapping[str, str] = {
     "record": "regions",
     "label": "regions with outlines",
     "exchange": "a conversation of one exchange",
+    "answer": "conversations",
 }
 
 
@@ -297,6 +303,17 @@ def dialogue_of(record: Record) -> Dialogue:
     if not any(supervised):
         raise DataError(f"record {record.id!r}: a conversation without an answer teaches nothing")
     return Dialogue(record.id, record.pictures, record.messages, supervised, record.split)
+
+
+def _answers(record: Record) -> list[int]:
+    """Places of the turns that are learnt."""
+    return [place for place, turn in enumerate(record.messages) if turn.role == SUPERVISED]
+
+
+def _exchange(record: Record, place: int) -> tuple[str, str]:
+    """The prompt in front of an answer, as `sightline chat` frames it, and the answer."""
+    *earlier, question = (" ".join(turn.text.split()) for turn in record.messages[:place])
+    return PALIGEMMA.conversation([t for t in earlier if t], question), record.messages[place].text
 
 
 def _learnable(record: Record, task: Task) -> list[Region]:
