@@ -157,11 +157,7 @@ class PaliGemmaRecipe:
             raise ConfigError(f"test_share {self.test_share} is a share between 0 and 1")
         if self.parallel == "fsdp":
             raise ConfigError("a paligemma is trained whole in each process: use parallel=ddp")
-        first = self.chosen()[0]
-        if first.lora_rank and not (self.init or self.init_text):
-            raise ConfigError(
-                f"phase {first.name!r} adds to weights that stay as they are: name them with init"
-            )
+        self.chosen()
 
     @property
     def system(self) -> str:
@@ -275,6 +271,10 @@ def start_of(
     origin: Origin | None = None
     if weights is not None:
         start, origin = weights_of(weights)
+    elif phase.lora_rank and not recipe.init_text:
+        raise ConfigError(
+            f"phase {phase.name!r} adds to weights that stay as they are: name them with init"
+        )
     else:
         start = joined(
             Sizes(**{f.name: getattr(recipe, f.name) for f in fields(Sizes)}),
