@@ -8,6 +8,7 @@ from sightline.core.errors import ConfigError
 from sightline.models import paligemma
 from sightline.recipes.answer_loss import AnswerBatch, answer_loss
 from sightline.training.accumulation import LossFunction, WeightedLoss, accumulate
+from sightline.training.parallel import wrap
 
 
 def network(kind: torch.dtype = torch.float64) -> nn.Module:
@@ -87,3 +88,14 @@ def test_packed_sequences_give_the_same_loss_and_gradient() -> None:
 def test_a_sequence_longer_than_a_row_is_refused() -> None:
     with pytest.raises(ConfigError, match="does not fit into a row of 10"):
         answer_loss(slots=10)(network(), batch())
+
+
+def test_a_step_goes_through_the_parts_that_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, compiled, entered = network(), list[nn.Module](), list[nn.Module]()
+    monkeypatch.setattr(nn.Module, "compile", lambda part: compiled.append(part))
+    assert wrap(model).compiled() is model
+    for part in compiled:
+        part.register_forward_hook(lambda part, *_: entered.append(part))
+    answer_loss()(model, batch())
+    assert compiled == [model.decoder, model.image.transformer]
+    assert {id(part) for part in entered} == {id(part) for part in compiled}
