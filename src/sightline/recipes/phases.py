@@ -89,7 +89,7 @@ class Phase:
         """
         trainable = (*self.trainable, *(f"!{pattern}" for pattern in freeze))
         learning = [n for n, p in network.named_parameters() if p.requires_grad]
-        slowly = Group(TOWER, self.image_lr_scale, warmup=round(self.image_warmup * steps))
+        slowly = Group(TOWER, self.image_lr_scale, warmup=round(self.image_warmup * steps) or None)
         grouped = slowly != Group(TOWER) and any(
             fits(name, trainable) and fits(name, TOWER) for name in learning
         )

@@ -34,7 +34,7 @@ def build_optimiser(network: nn.Module, stage: Stage, learning: Sequence[str]) -
         if parameters[name].ndim < 2 or fits(name, stage.no_decay):
             decay = 0.0
         # one call of the kernel takes either shards or whole tensors
-        key = (group.lr_scale, group.warmup, decay, in_shards(parameters[name]))
+        key = (group.lr_scale, group.warmup or 0, decay, in_shards(parameters[name]))
         members.setdefault(key, []).append(name)
     groups: list[dict[str, Any]] = [
         {
