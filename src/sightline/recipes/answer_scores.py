@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sightline.tasks.model import Model
 
 BATCH = 16
+CHUNK = 256
+"""Tokens scored at a time: 256 MB of scores for a vocabulary of 250,000."""
 
 
 class Said(NamedTuple):
@@ -93,16 +95,27 @@ def _readable(model: Model, examples: Sequence[Example], length: int) -> Iterato
 @torch.no_grad()
 def _said(model: Model, spoken: Iterator[Spoken]) -> Said:
     network = cast(Writer, model.network)
-    parts = list[tuple[Tensor, ...]]()
+    parts = list[Tensor]()
     # shapes differ here: what training compiled would be compiled again and again
     with without_dropout(network), torch.compiler.set_stance("force_eager"):
         while rows := list(islice(spoken, BATCH)):
             batch = to_device(collate(rows), model.device)
-            logits = network.logits(answer_hidden(network, batch)).float()  # [B M V]
-            own = logits.log_softmax(dim=-1).gather(2, batch.suffix[:, :, None])[..., 0]  # [B M]
-            right = logits.argmax(dim=-1) == batch.suffix
-            each = (own * batch.suffix_mask, batch.suffix_mask, right & batch.suffix_mask)
-            parts.append(tuple(t.double().sum(dim=1).cpu() for t in each))
+            hidden = answer_hidden(network, batch)[batch.suffix_mask]  # [S D]
+            fared = _each_token(network, hidden, batch.suffix[batch.suffix_mask])
+            lengths = batch.suffix_mask.sum(dim=1).tolist()
+            parts.extend(fared.split(lengths))
     if not parts:
         raise DataError("none of the pictures to score on can be read")
-    return Said(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    logprob, right = torch.stack([part.sum(dim=0) for part in parts]).unbind(dim=1)
+    return Said(logprob, torch.tensor([len(part) for part in parts], dtype=torch.float64), right)
+
+
+def _each_token(network: Writer, hidden: Tensor, tokens: Tensor) -> Tensor:
+    """float64[S, 2] on the CPU: log p of each token, and whether it was the likeliest."""
+    fared = []
+    for rows, said in zip(hidden.split(CHUNK), tokens.split(CHUNK), strict=True):
+        logits = network.logits(rows).float()  # [N V]
+        own = logits.log_softmax(dim=1).gather(1, said[:, None])[:, 0]  # [N]
+        right = logits.argmax(dim=1) == said
+        fared.append(torch.stack([own, right.float()], dim=1).cpu().double())
+    return torch.cat(fared)
