@@ -69,7 +69,8 @@ class PaliGemmaRecipe:
     init_image: str | None = None
     """A SigLIP, or a PaliGemma, whose image tower is taken."""
     init_text: str | None = None
-    """A PaliGemma whose decoder is taken."""
+    """A Gemma, Gemma 2 or PaliGemma whose decoder is taken; a vocabulary without places gets
+    them."""
 
     # the network, where no weights are given
     image_size: int | None = None
