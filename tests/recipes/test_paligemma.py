@@ -20,6 +20,8 @@ from sightline.data.examples import Examples
 from sightline.data.formats import open_dataset
 from sightline.data.park import scene
 from sightline.data.park.records import told_record
+from sightline.data.records import Record
+from sightline.data.turns import Turn
 from sightline.models import paligemma
 from sightline.recipes.answer_data import Speller, collate, examples_of, tasks_of
 from sightline.recipes.answer_loss import answer_loss
@@ -78,6 +80,19 @@ def test_an_answer_of_a_conversation_is_asked_for_as_chat_does(parks) -> None:
     third = [turn.text for turn in record.messages[:5]]
     assert examples[2].prefix == "\n".join([*third[:4], f"answer en {third[4]}"])
     assert examples[2].suffix == record.messages[5].text
+
+
+def test_an_answer_sees_the_pictures_that_were_shown_by_then() -> None:
+    first, second = scene(1).pixels, scene(2).pixels
+    turns = (
+        Turn("assistant", "hello"), Turn("user", "what is this?", (first,)),
+        Turn("assistant", "a"), Turn("user", "and  this?", (second,)), Turn("assistant", "b"),
+    )  # fmt: skip
+    record = Record("one", first, more_images=(second,), messages=turns)
+    examples = Examples([record], ["chat"])
+    assert [len(example.pictures) for example in examples] == [1, 2]
+    assert [e.prefix.count("\n") for e in examples] == [1, 3]  # a greeting is no answer
+    assert examples[1].prefix.endswith("answer en and this?")
 
 
 def test_pictures_alone_teach_nothing() -> None:
@@ -310,6 +325,7 @@ def test_a_damaged_mark_is_named(phased, tmp_path) -> None:
         ({"init": "a", "init_text": "b"}, "init gives both parts"),
         ({"next_from": "first"}, "use best or last"),
         ({"parallel": "fsdp"}, "use parallel=ddp"),
+        ({"compile": True}, "use compile=no"),
         ({"test_share": 1.0}, "share between 0 and 1"),
         ({"phases": ("tranfser",)}, "transfer"),
         ({"phase_settings": {"joint.lr": "1"}}, "phase of this run"),
