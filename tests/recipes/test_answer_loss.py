@@ -86,7 +86,7 @@ def test_packed_sequences_give_the_same_loss_and_gradient() -> None:
 
 
 def test_a_sequence_longer_than_a_row_is_refused() -> None:
-    with pytest.raises(ConfigError, match="does not fit into a row of 10"):
+    with pytest.raises(ConfigError, match="does not fit into a row of 10: raise row_length"):
         answer_loss(slots=10)(network(), batch())
 
 

@@ -20,11 +20,13 @@ from sightline.data.examples import Examples
 from sightline.data.formats import open_dataset
 from sightline.data.park import scene
 from sightline.data.park.records import told_record
+from sightline.data.records import Record
+from sightline.data.turns import Turn
 from sightline.models import paligemma
 from sightline.recipes.answer_data import Speller, collate, examples_of, tasks_of
 from sightline.recipes.answer_loss import answer_loss
 from sightline.recipes.paligemma import PaliGemmaRecipe, start_of, train_paligemma
-from sightline.recipes.speaking import resized, weights_of
+from sightline.recipes.speaking import Sizes, joined, resized, weights_of
 from sightline.recipes.splits import splits
 from sightline.training.accumulation import accumulate
 from tests.recipes.speaking_runs import park_folder, small
@@ -78,6 +80,19 @@ def test_an_answer_of_a_conversation_is_asked_for_as_chat_does(parks) -> None:
     third = [turn.text for turn in record.messages[:5]]
     assert examples[2].prefix == "\n".join([*third[:4], f"answer en {third[4]}"])
     assert examples[2].suffix == record.messages[5].text
+
+
+def test_an_answer_sees_the_pictures_that_were_shown_by_then() -> None:
+    first, second = scene(1).pixels, scene(2).pixels
+    turns = (
+        Turn("assistant", "hello"), Turn("user", "what is this?", (first,)),
+        Turn("assistant", "a"), Turn("user", "and  this?", (second,)), Turn("assistant", "b"),
+    )  # fmt: skip
+    record = Record("one", first, more_images=(second,), messages=turns)
+    examples = Examples([record], ["chat"])
+    assert [len(example.pictures) for example in examples] == [1, 2]
+    assert [e.prefix.count("\n") for e in examples] == [1, 3]  # a greeting is no answer
+    assert examples[1].prefix.endswith("answer en and this?")
 
 
 def test_pictures_alone_teach_nothing() -> None:
@@ -139,6 +154,43 @@ def test_the_first_loss_is_the_references_own(parks, published) -> None:
     own = start.network.get_submodule("projector").weight.grad
     largest = max(1.0, float(gradient.abs().max()))
     torch.testing.assert_close(own, gradient, atol=1e-5 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma2"])
+def test_a_tower_and_a_decoder_are_joined(published, name, tmp_path) -> None:
+    from tests.hub import gemma_files
+
+    gemma_files.folder(name, tmp_path / "words")
+    recipe = small("park", init_image=str(published[2]), init_text=str(tmp_path / "words"))
+    assert [phase.name for phase in recipe.chosen()] == ["alignment", "joint"]
+    start = start_of(recipe, recipe.chosen()[0], [])
+    tower, decoder = (
+        sightline.load(f, dtype="float32").network.state_dict()
+        for f in (published[2], tmp_path / "words")
+    )
+    for key, tensor in start.network.state_dict().items():
+        if key == "decoder.table.weight":
+            known = len(decoder[key])
+            assert torch.equal(tensor[:known], decoder[key])
+            assert len(tensor) % 64 == 0 and len(tensor) >= known + 1153
+            assert 0 < float(tensor[known:].std()) < 0.03
+        elif key == "image.positions.table":
+            assert tensor.shape == (4, 24)  # of image_size=16
+        elif not key.startswith("projector."):
+            assert torch.equal(tensor, (tower if key.startswith("image.") else decoder)[key]), key
+    words = start.processor.tokenizer
+    places = [words.token_id(token) for token in ("<loc0000>", "<seg127>", "<image>")]
+    assert places == [known, known + 1151, known + 1152]
+    assert words.encode("<loc0007>", trusted=True) == [known + 7]
+    assert len(words.encode("<loc0007>")) > 1
+    assert start.config.image_token == places[2]
+
+
+def test_parts_of_other_systems_are_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="comes from a gemma or a gemma2 or a paligemma"):
+        joined(Sizes(), None, "park-siglip", [], 0)
+    with pytest.raises(ConfigError, match="give it as init_image or init_text"):
+        weights_of("park-siglip")
 
 
 @pytest.mark.parametrize("phase", ["transfer", "lora", "qlora"])
@@ -273,6 +325,7 @@ def test_a_damaged_mark_is_named(phased, tmp_path) -> None:
         ({"init": "a", "init_text": "b"}, "init gives both parts"),
         ({"next_from": "first"}, "use best or last"),
         ({"parallel": "fsdp"}, "use parallel=ddp"),
+        ({"compile": True}, "use compile=no"),
         ({"test_share": 1.0}, "share between 0 and 1"),
         ({"phases": ("tranfser",)}, "transfer"),
         ({"phase_settings": {"joint.lr": "1"}}, "phase of this run"),

@@ -6,7 +6,10 @@ from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.models import paligemma
+from sightline.recipes.dual_encoder import DualEncoderRecipe
+from sightline.recipes.paligemma import PaliGemmaRecipe
 from sightline.recipes.phases import PHASES, Phase, chosen_phases
+from sightline.recipes.settings import override
 from sightline.recipes.speaking import with_additions
 from sightline.recipes.towers import Start
 from sightline.training.optimisers import build_optimiser, set_rate
@@ -90,8 +93,23 @@ def test_a_setting_for_all_phases_gives_way_to_a_phases_own() -> None:
 
 
 def test_epochs_count_examples() -> None:
-    assert Phase("transfer", epochs=2.5).number_of_steps(100, 10) == 25
-    assert Phase("transfer", steps=3).number_of_steps(100, 10) == 3
+    assert Phase("transfer", batch_size=5, accumulate=2, epochs=2.5).number_of_steps(100) == 25
+    assert Phase("transfer", steps=3).number_of_steps(100) == 3
+
+
+def test_keys_with_a_dot_are_of_a_phase() -> None:
+    said = {"transfer.lr": "3e-6", "phases": "joint,transfer", "batch_size": "8",
+            "transfer.batch_size": "2"}  # fmt: skip
+    recipe = override(override(PaliGemmaRecipe(), said), {"joint.steps": "5"})
+    first, last = recipe.chosen()
+    assert (first.steps, first.batch_size, last.lr, last.batch_size) == (5, 8, 3e-6, 2)
+    alone = recipe.alone(last)
+    assert (alone.batch_size, alone.phases) == (2, ("transfer",))
+    assert alone.chosen() == [last]
+    with pytest.raises(ConfigError, match=r"setting 'transfer\.lr'"):
+        override(DualEncoderRecipe(), {"transfer.lr": "1"})
+    with pytest.raises(ConfigError, match="setting 'phase_settings'"):
+        override(recipe, {"phase_settings": "1"})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -209,6 +209,7 @@ class Examples(Sequence[Example]):
         self, record: Record, name: str, task: Task, number: int, generator: np.random.Generator
     ) -> Example:
         fields: dict[str, str] = {}
+        pictures = record.pictures
         if task.each == "caption":
             drawn = generator.integers(len(record.captions)) if self.captions == "drawn" else number
             fields["caption"] = record.captions[drawn]
@@ -218,12 +219,15 @@ class Examples(Sequence[Example]):
         elif task.each == "exchange":
             fields["said"], fields["reply"] = (turn.text for turn in record.messages)
         elif task.each == "answer":
-            fields["said"], fields["reply"] = _exchange(record, _answers(record)[number])
+            place = _answers(record)[number]
+            fields["said"], fields["reply"] = _exchange(record, place)
+            if any(turn.pictures for turn in record.messages):  # those that were shown by then
+                pictures = tuple(p for turn in record.messages[:place] for p in turn.pictures)
         else:
             fields = self._places(record, name, task, number)
         prefix, suffix = task.prefix.format_map(fields), task.suffix.format_map(fields)
         id = f"{record.id}#{name}{number}"
-        return Example(id, record.pictures, prefix, suffix, record.split)
+        return Example(id, pictures, prefix, suffix, record.split)
 
     def _answer(self, answers: Sequence[str], generator: np.random.Generator) -> str:
         if self.answers == "drawn":
@@ -306,8 +310,10 @@ def dialogue_of(record: Record) -> Dialogue:
 
 
 def _answers(record: Record) -> list[int]:
-    """Places of the turns that are learnt."""
-    return [place for place, turn in enumerate(record.messages) if turn.role == SUPERVISED]
+    """Places of the turns that are learnt: answers to the user."""
+    roles = [turn.role for turn in record.messages]
+    pairs = enumerate(pairwise(roles), start=1)
+    return [place for place, (asked, told) in pairs if (asked, told) == ("user", SUPERVISED)]
 
 
 def _exchange(record: Record, place: int) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
+from sightline.core.errors import ConfigError
 from sightline.core.interfaces import Prompt, TextBatch
 from sightline.inputs.packing import first_fit
 from sightline.nn.writer import Writer
@@ -46,6 +47,11 @@ def answer_hidden(writer: Writer, batch: AnswerBatch, slots: int | None = None) 
         # nothing is predicted from the last token, which takes no place
         tails = (batch.suffix_mask.sum(dim=1) - 1).tolist()
         counts = [len(head) + tail for head, tail in zip(prompts, tails, strict=True)]
+        if max(counts) > slots:
+            raise ConfigError(
+                f"a sequence of {max(counts)} tokens, those of its pictures included, does not fit "
+                f"into a row of {slots}: raise row_length, or lower text_length"
+            )
         rows = [row for row, _ in first_fit(counts, slots)]
     return writer.hidden_behind(prompts, TextBatch(batch.suffix, batch.suffix_mask), rows, slots)
 

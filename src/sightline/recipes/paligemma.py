@@ -69,7 +69,8 @@ class PaliGemmaRecipe:
     init_image: str | None = None
     """A SigLIP, or a PaliGemma, whose image tower is taken."""
     init_text: str | None = None
-    """A PaliGemma whose decoder is taken."""
+    """A Gemma, Gemma 2 or PaliGemma whose decoder is taken; a vocabulary without places gets
+    them."""
 
     # the network, where no weights are given
     image_size: int | None = None
@@ -117,11 +118,12 @@ class PaliGemmaRecipe:
     lora_dropout: float | None = None
     lora_rslora: bool | None = None
 
-    # optimisation
     batch_size: int = 16
-    """Examples of all processes together."""
+    """Examples of all processes together; of every phase that does not say its own."""
     accumulate: int = 1
     """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
+
+    # optimisation
     beta2: float = 0.999
     clip: float = 1.0
     ema: float | None = None
@@ -157,6 +159,8 @@ class PaliGemmaRecipe:
             raise ConfigError(f"test_share {self.test_share} is a share between 0 and 1")
         if self.parallel == "fsdp":
             raise ConfigError("a paligemma is trained whole in each process: use parallel=ddp")
+        if self.compile:
+            raise ConfigError("a paligemma is not compiled by this recipe: use compile=no")
         self.chosen()
 
     @property
@@ -175,7 +179,8 @@ class PaliGemmaRecipe:
     def alone(self, phase: Phase) -> PaliGemmaRecipe:
         """The recipe of one phase, as its checkpoints record it."""
         own = {k: v for k, v in self.phase_settings.items() if k.startswith(f"{phase.name}.")}
-        return replace(self, phases=(phase.name,), phase_settings=own)
+        batch = {"batch_size": phase.batch_size, "accumulate": phase.accumulate}
+        return replace(self, phases=(phase.name,), phase_settings=own, **batch)
 
     def _usual(self) -> tuple[str, ...]:
         if self.init:
@@ -234,7 +239,7 @@ def _plan(recipe: PaliGemmaRecipe, phase: Phase, told: Told, model: Path | None)
     instructions = paligemma.instructions(start.config)
     length, limit = phase.text_length, recipe.eval_limit
     _check_rows(recipe, phase, instructions)
-    steps = phase.number_of_steps(len(told.training), recipe.batch_size * recipe.accumulate)
+    steps = phase.number_of_steps(len(told.training))
     return Plan(
         start=start,
         network=start.network,

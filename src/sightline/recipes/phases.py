@@ -40,6 +40,8 @@ class Phase:
     """Pixels of a side; None leaves it as it is."""
     text_length: int = 128
     """Tokens of prompt and answer together, at most."""
+    batch_size: int = 16
+    accumulate: int = 1
     steps: int = 1000
     epochs: float | None = None
     """Over the examples, instead of steps."""
@@ -98,11 +100,11 @@ class Phase:
             warmup=round(self.warmup * steps), **options,
         )  # fmt: skip
 
-    def number_of_steps(self, examples: int, batch: int) -> int:
+    def number_of_steps(self, examples: int) -> int:
         """`steps`, or those that `epochs` over so many examples take."""
         if self.epochs is None:
             return self.steps
-        return max(1, round(self.epochs * examples / batch))
+        return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
 
 
 PHASES: Mapping[str, Phase] = {

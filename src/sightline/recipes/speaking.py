@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from torch import nn
 from sightline.core.errors import ConfigError
 from sightline.inputs.preprocessing import ImageProcessor
 from sightline.inputs.processors import Processor, image_processor
-from sightline.inputs.vocabulary import IMAGE, train_vocabulary
+from sightline.inputs.tokenizers import TextSpec
+from sightline.inputs.vocabulary import IMAGE, train_vocabulary, with_places
 from sightline.models import paligemma
 from sightline.models.gemma import GemmaConfig
 from sightline.models.paligemma import PaliGemmaConfig
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from sightline.recipes.phases import Phase
 
 POSITIONS = "image.positions.table"
+TABLE = "decoder.table.weight"
+NEW_TOKENS = 0.02
+"""Standard deviation of the vectors of tokens that a known vocabulary gets besides."""
+ROUND = 64
+"""Rows of a table that grows are a multiple of this, as in the published ones."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,10 @@ def joined(
         ConfigError: weights without such a part, or a vocabulary without places.
         HubError: weights that cannot be fetched.
     """
-    tower, decoder = _part(image, ("siglip", "paligemma")), _part(text, ("paligemma",))
-    words = decoder.processor.tokenizer if decoder else new_vocabulary(texts, sizes)
+    tower = _part(image, ("siglip", "paligemma"))
+    decoder = _part(text, ("gemma", "gemma2", "paligemma"))
+    known = decoder.processor.tokenizer if decoder else new_vocabulary(texts, sizes)
+    words = with_places(known, TextSpec())
     config = _joined_config(sizes, tower, decoder, words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -90,15 +99,24 @@ def joined(
             # a decoder that never learned anything has no words to be spared: patches begin at
             # full length
             nn.init.normal_(network.projector.weight, std=config.image.width**-0.5)
-    own = network.state_dict()
     for part, loaded in (("image.", tower), ("decoder.", decoder)):
         if loaded is not None:
-            given = loaded.network.state_dict()
-            own |= {name: given[name] for name in own if name.startswith(part)}
-    network.load_state_dict(own)
+            _take(network, loaded.network, part)
     pictures = tower.processor.image if tower else image_processor(paligemma.preprocessing(config))
     processor = Processor(pictures, words.with_spec(paligemma.text(config)))
     return Start(network, processor, config, paligemma.SYSTEM)
+
+
+def _take(network: nn.Module, source: nn.Module, part: str) -> None:
+    """Copy a part; tokens that a table has got besides have small vectors."""
+    own, given = network.state_dict(), source.state_dict()
+    for name in own:
+        if name == TABLE and len(given[name]) < len(own[name]):
+            own[name].mul_(NEW_TOKENS / own[name].std())
+            own[name][: len(given[name])] = given[name]
+        elif name.startswith(part):
+            own[name] = given[name]
+    network.load_state_dict(own)
 
 
 def _part(name: str | None, systems: tuple[str, ...]) -> Loaded | None:
@@ -125,14 +143,18 @@ def _joined_config(
 ) -> PaliGemmaConfig:
     image_token = words.token_id(IMAGE)
     assert image_token is not None
+    tokens = ROUND * math.ceil(words.vocab_size / ROUND)
     side, patch = (sizes.image_size,) * 2, (sizes.patch_size,) * 2
     image = tower.config.image if tower else ImageTowerConfig(
         sizes.image_width, sizes.image_depth, sizes.image_heads, 4 * sizes.image_width, patch, side
     )  # fmt: skip
-    text = decoder.config.text if decoder else GemmaConfig(
+    text = GemmaConfig(
         sizes.width, sizes.depth, sizes.num_heads, sizes.kv_heads, sizes.width // sizes.num_heads,
         sizes.mlp_width, words.vocab_size,
     )  # fmt: skip
+    if decoder is not None:
+        text = getattr(decoder.config, "text", decoder.config)
+        text = replace(text, vocab_size=max(text.vocab_size, tokens))
     return PaliGemmaConfig(image, text, image_token)
 
 
