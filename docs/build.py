@@ -88,12 +88,24 @@ def generated_pages() -> dict[Path, str]:
     return systems | bundled
 
 
+MEANING = {
+    "park-siglip": "A kind is chosen among all 20, a phrase among all 200. Picture and text find "
+    "each other among 1,000 scenes no two of which share a caption: R@1.",
+    "park-paligemma": "Answers to the four kinds of questions count where every word is right. "
+    "Detection is F1 at an overlap of 0.5, once with colour and kind for labels and once with the "
+    "kind alone; beside it COCO's average precision of kinds, ranked by the probability of what "
+    "was written. Masks are compared where a box was found under its name. A caption counts where "
+    "it names exactly the right objects in their colours, in scenes of up to four.",
+}
+"""What the scores of a bundled model mean."""
+
+
 def bundled_page(name: str) -> str:
     """The page of a bundled model, from its own card."""
     folder = bundled_path(name)
     card = read_card(folder)
     parameters = sum(t.numel() for t in load_file(folder / "model.safetensors").values())
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     module = importlib.import_module(find_recipe(name).module)
     scores = [
         (score, f"{found['value']:.3f}",
@@ -117,8 +129,7 @@ def bundled_page(name: str) -> str:
         "## What it reaches",
         "The stored float16 weights on scenes of the splits `test` and `pairs` of the park "
         f"(version {card['park']['version']}). `pairs` holds the 30 pairs of colour and kind that "
-        "no training picture shows. A kind is chosen among all 20, a phrase among all 200. Picture "
-        "and text find each other among 1,000 scenes no two of which share a caption: R@1.",
+        f"no training picture shows. {MEANING[name]}",
         table(("score", "value", "95 % interval", "pictures"), scores),
         "## Settings",
         table(("setting", "value"), [(f"`{k}`", str(v)) for k, v in card["settings"].items()]),
@@ -466,7 +477,19 @@ def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
             "--set lr=1e-5\n```",
         ]
     elif entry.role == "vision-language model":
-        parts.append("How it reads is explained in [a page of its own](../learn/prefix.md).")
+        parts += [
+            "Training, from these weights, by additions to them, or of a tower and a decoder that "
+            "have never met ([guide](../guides/train-writers.md)):",
+            "<!-- not run: takes a GPU and a download -->",
+            f"```console\nsightline train {entry.name} --data FOLDER --out RUN "
+            "--set init=google/paligemma-3b-pt-224\n"
+            f"sightline train {entry.name} --data FOLDER --out RUN "
+            "--set init=google/paligemma-3b-pt-224 --set phases=lora\n"
+            f"sightline train {entry.name} --data FOLDER --out RUN "
+            "--set init_image=google/siglip-so400m-patch14-224 \\\n"
+            "    --set init_text=google/gemma-2b --set phases=alignment,joint,transfer\n```",
+            "How it reads is explained in [a page of its own](../learn/prefix.md).",
+        ]
     else:
         parts.append("There is no training recipe for this system alone; it is a tower of others.")
     return parts

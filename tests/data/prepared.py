@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,17 @@ def failing(value: int, generator: np.random.Generator) -> int:
     if value == 6:
         raise OwnError(1, 2)
     return value
+
+
+class Large:
+    """More than a pipe holds, and a file in a folder once it is drawn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, value: int, generator: np.random.Generator) -> bytes:
+        (self.folder / str(value)).touch()
+        return bytes(200_000)
 
 
 def deadly(value: int, generator: np.random.Generator) -> int:

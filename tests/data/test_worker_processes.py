@@ -18,6 +18,7 @@ from sightline.data import worker_processes
 from sightline.data.loader import Loader
 from sightline.data.shares import Share
 from sightline.data.worker_processes import Processes
+from sightline.data.workers import BATCHES_AHEAD
 from tests.data import prepared
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,15 @@ def test_batches_are_those_of_the_callers_thread_broken_pictures_included() -> N
     assert list(islice(other, 20)) == expected
     assert other.skipped == one.skipped and len(one.skipped) == len(prepared.BROKEN)
     assert other.state_dict() == one.state_dict()
+
+
+def test_samples_that_fill_the_pipe_are_drawn_ahead_all_the_same(tmp_path: Path) -> None:
+    batches = iter(make(prepared.Large(tmp_path), Processes(1), shuffle=False))
+    next(batches)
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.iterdir())) < 4 * (1 + BATCHES_AHEAD):
+        assert time.monotonic() < deadline, "the worker waits for somebody to take what it has"
+        time.sleep(0.02)
 
 
 def test_a_state_leads_on_and_a_share_takes_its_part() -> None:

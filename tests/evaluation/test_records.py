@@ -1,5 +1,6 @@
 """The hash of the data, and real records instead of fakes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_hash_sees_pixels_captions_and_labels_and_no_order(tmp_path: Path) -> No
     file.write_bytes(b"two")
     seen.add(data_sha256(base))
     assert len(seen) == len(changes) + 2
+
+
+def test_hash_sees_questions_answers_choices_and_every_picture() -> None:
+    asked = Record("a", b"one", question="which?", answers=("this", "that"))
+    others = [
+        replace(asked, question="which one?"), replace(asked, answers=("this",)),
+        replace(asked, answers=("that", "this")), replace(asked, choices=("this",)),
+        replace(asked, more_images=(b"two",)), replace(asked, question=None, answers=()),
+    ]  # fmt: skip
+    assert len({data_sha256([record]) for record in [asked, *others]}) == 7
+    plain = Record("a", b"one", ("x",), "cat")  # what asks nothing keeps the hash that it had
+    assert data_sha256([plain]) == data_sha256([FakeRecord("a", b"one", ("x",), "cat")])
 
 
 def test_the_data_rooms_records_are_accepted() -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sightline.core.errors import DataError
 from sightline.evaluation.compare import compare
 from sightline.evaluation.results import Metric, Result, Sample, read_result, short_hash, signature
+from sightline.metrics.intervals import paired_test
 
 
 def sample(i: int, score: float = 1.0) -> Sample:
@@ -56,6 +58,26 @@ def test_written_and_read_is_the_same(tmp_path: Path) -> None:
     same = {"metrics": {"top1": plain}, "samples": ()}
     assert replace(back, **same) == result(**same)
     assert [s.id for s in back.samples] == [f"{i}.png" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["two\u2028lines", "one\x85more", "lone \ud83d", "\udcff", "a\r\nb", '"\\'],
+    ids=["line-separator", "next-line", "lone-surrogate", "escaped-byte", "line-end", "quotes"],
+)
+def test_whatever_a_model_writes_is_kept(tmp_path: Path, words: str) -> None:
+    said = replace(sample(0), raw=words, parsed=words, blind=words, blind_score=0.5,
+                   prompt=words, target=(words,), tags={"kind": words}, key="k")  # fmt: skip
+    made = result(samples=(said, sample(1)), missing=(f"{words}: torn",))
+    back = read_result(made.write(tmp_path).parent)
+    assert replace(back.samples[0], ranking=()) == replace(said, ranking=())
+    assert back.missing == made.missing
+
+
+def test_a_test_of_the_headline_is_kept(tmp_path: Path) -> None:
+    tests = {"blind": paired_test(torch.tensor([1.0, 0, 1]), torch.tensor([0.0, 0, 1]))}
+    made = result(tests=tests)
+    assert read_result(made.write(tmp_path).parent).tests == tests
 
 
 def test_the_document_is_strict_json_with_the_promised_fields(tmp_path: Path) -> None:

@@ -13,10 +13,14 @@ from sightline.core.interfaces import Prompt, TextBatch
 from sightline.data.park import scene
 from sightline.data.park.lessons import Turn, caption
 from sightline.data.park.records import BACKGROUND
+from sightline.inputs.coordinates import PALIGEMMA
+from sightline.objectives.language import UNCOUNTED
+from sightline.recipes import speech_scores
 from sightline.recipes.bundle import bundle
-from sightline.recipes.park_lessons import REACH, lesson_loader, patch_targets, spell_box
+from sightline.recipes.park_lessons import lesson_loader, patch_targets, spell_box
 from sightline.recipes.park_paligemma import (
     ParkPaliGemmaRecipe,
+    place_tokens,
     start_speaking,
     taught,
     train_park_paligemma,
@@ -40,71 +44,117 @@ def started():
     return start, writing_of(TINY, start, None)
 
 
-def test_a_lesson_is_a_prompt_and_answers_with_prompts_between(started) -> None:
+def test_a_lesson_is_turns_one_behind_the_other(started) -> None:
     start, writing = started
     drawn = scene(4)
     turns = [Turn("caption en", caption(drawn)), Turn("answer en is there a cat?", "no")]
-    found = writing.lesson(drawn, turns)
+    batch = writing.collate([writing.lesson(drawn, turns)])
     decode, tokenizer = start.processor.text.decode, start.processor.text
-    assert found.prompt[0] == tokenizer.bos_id and found.prompt[-1] == tokenizer.token_id("\n")
-    assert decode(found.prompt[1:-1]) == "caption en"
-    answers = [t for t, c in zip(found.suffix, found.counted, strict=True) if c]
-    ends = [place for place, token in enumerate(answers) if token == tokenizer.eos_id]
-    assert len(ends) == 2 and ends[-1] == len(answers) - 1
-    assert decode(answers[: ends[0]]) == turns[0].answer
-    assert decode(answers[ends[0] + 1 : -1]) == "no"
-    between = [t for t, c in zip(found.suffix, found.counted, strict=True) if not c]
-    assert decode(between[:-1]) == turns[1].prompt and between[-1] == tokenizer.token_id("\n")
+    for number, turn in enumerate(turns):
+        own = batch.owners[0] == number
+        ids, following = batch.ids[0, own].tolist(), batch.following[0, own]
+        prompt = ids[: int(batch.prefix[0, own][0]) - writing.instructions.picture_tokens]
+        assert prompt[0] == tokenizer.bos_id and prompt[-1] == tokenizer.token_id("\n")
+        assert decode(prompt[1:-1]) == turn.prompt
+        answer = following[following != UNCOUNTED].tolist()
+        assert decode(answer[:-1]) == turn.answer and answer[-1] == tokenizer.eos_id
+        assert ids[len(prompt) :] == answer[:-1], "nobody reads on from the end"
+        assert batch.positions[0, own][0] == writing.instructions.picture_tokens
+    assert (batch.following[0, batch.owners[0] == -1] == UNCOUNTED).all()
 
 
 def test_rows_never_exceed_their_room(started) -> None:
     _, writing = started
     for seed in range(20):
         found = writing.draw(scene(seed), np.random.default_rng(seed))
-        assert len(found.prompt) + len(found.suffix) - 1 <= writing.room
+        assert found.turns.shape[1] <= writing.room
 
 
 def test_patches_know_what_covers_them() -> None:
     drawn = scene(7)
     truth = patch_targets(drawn, 8).reshape(8, 8, 6)
     for row, column in np.argwhere(truth[..., 0] != BACKGROUND):
-        box = truth[row, column, 2:] * REACH
-        assert any(np.allclose(box, thing.box, atol=1e-3) for thing in drawn.objects)
+        found = PALIGEMMA.decode(truth[row, column, 2:].tolist(), (64, 64))
+        assert any(np.allclose(found, thing.box, atol=0.1) for thing in drawn.objects)
     assert (truth[..., 0] == BACKGROUND).any() and (truth[..., 0] != BACKGROUND).any()
 
 
-def test_training_and_answering_read_the_same_sequence(started) -> None:
-    """The loss of the first turn is that of the network's own `forward`."""
+@pytest.mark.parametrize("causal", [False, True])
+def test_training_and_answering_read_the_same_sequence(started, causal) -> None:
+    """The loss of a turn is that of the network's own `forward`."""
     start, writing = started
-    drawn = [scene(1), scene(2)]
-    lessons = [writing.lesson(d, [Turn("caption en", caption(d))]) for d in drawn]
-    batch = writing.collate(lessons)
+    turns = [Turn("caption en", caption(scene(1))), Turn("answer en is there a cat?", "no")]
     network = taught(start).eval()
-    slots = writing.room + writing.instructions.picture_tokens
-    loss, tokens, _, _ = spoken(network, batch, slots)
-    prompt = Prompt(batch.prompt, batch.prompt_mask, tuple((p,) for p in batch.pixels))
-    logits = start.network(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
-    expected = torch.nn.functional.cross_entropy(
-        logits[batch.suffix_mask], batch.suffix[batch.suffix_mask], reduction="sum"
-    )
-    assert tokens == batch.suffix_mask.sum()
-    torch.testing.assert_close(loss, expected)
+    network.model.prefix_lm = not causal
+    for turn in turns:
+        batch = writing.collate([writing.lesson(scene(1), [turn])])
+        loss, tokens, _, _ = spoken(network, batch)
+        prompt, answer = (torch.tensor([ids]) for ids in writing.tokens(turn))
+        logits = start.network(
+            Prompt(prompt, prompt >= 0, ((batch.pixels[0],),)), TextBatch(answer, answer >= 0)
+        ).logits
+        expected = torch.nn.functional.cross_entropy(logits[0], answer[0], reduction="sum")
+        assert tokens == answer.numel()
+        torch.testing.assert_close(loss, expected)
+    network.model.prefix_lm = True
 
 
-def test_only_answers_and_patches_are_learned_from(started) -> None:
+def test_no_turn_sees_another(started) -> None:
+    """Behind a causal picture, turns together lose what they lose alone."""
+    start, writing = started
+    turns = [
+        Turn("caption en", caption(scene(1))),
+        Turn("answer en is there a cat?", "no"),
+        Turn("answer en how many trees are there?", "two"),
+    ]
+    network = taught(start).eval()
+    network.model.prefix_lm = False  # a whole prefix would show the picture the first prompt
+    together = spoken(network, writing.collate([writing.lesson(scene(1), turns)]))[0]
+    alone = [spoken(network, writing.collate([writing.lesson(scene(1), [t])]))[0] for t in turns]
+    network.model.prefix_lm = True
+    torch.testing.assert_close(together, torch.stack(alone).sum())
+
+
+def test_another_answer_changes_nothing_behind_it(started) -> None:
+    """Also where pictures see the first prompt: what was answered stays unseen."""
     start, writing = started
     batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
-    network = taught(start)
-    slots = writing.room + writing.instructions.picture_tokens
-    other = batch.suffix.where(batch.counted | ~batch.suffix_mask, 7)  # prompts of further turns
-    hidden = []
-    for suffix in (batch.suffix, other):
-        loss = spoken(network, batch._replace(suffix=suffix), slots)[1]
-        hidden.append(int(loss))
-    assert hidden[0] == hidden[1] == int(batch.counted.sum())
-    result = lesson_step(1.0, slots)(network, [batch])
+    network, answers = taught(start).eval(), batch.positions >= batch.prefix
+    last = batch.owners == batch.owners.max()
+    assert batch.owners.max() > 1
+    only = batch._replace(following=batch.following.where(last, UNCOUNTED))
+    other = only._replace(ids=only.ids.where(last | ~answers, 7))
+    assert (other.ids != only.ids).any()
+    assert torch.equal(spoken(network, only)[0], spoken(network, other)[0])
+
+
+def test_answers_and_patches_are_learned_from(started) -> None:
+    start, writing = started
+    batch = writing.collate([writing.draw(scene(1), np.random.default_rng(0))])
+    result = lesson_step(1.0)(network := taught(start), [batch])
     assert all(p.grad is not None for p in network.parameters())
-    assert {"patch_kind", "patch_colour", "patch_box_pixels", "token"} == set(result.metrics)
+    assert {"patch_kind", "patch_colour", "patch_box", "token"} == set(result.metrics)
+
+
+def test_near_places_begin_alike_and_far_ones_do_not() -> None:
+    start = start_speaking(TINY)
+    places = start.network.decoder.table.weight[place_tokens(start.processor.text)].detach()
+    assert places.shape == (1024, 32)
+    alike = torch.nn.functional.cosine_similarity(places[500:501], places)
+    assert alike.argmax() == 500 and alike[499] > 0.999 and alike[200] < 0.5 > alike[800]
+    words = start.network.decoder.table.weight[: min(place_tokens(start.processor.text))]
+    torch.testing.assert_close(
+        places.norm(dim=1).mean(), words.norm(dim=1).mean(), rtol=0.1, atol=0
+    )
+
+
+def test_patches_do_not_pull_places_together(started) -> None:
+    start, _ = started
+    network = taught(start)
+    seen = torch.randn(3, 32, requires_grad=True)
+    network.zero_grad()
+    network.box_likeness(seen, torch.tensor([[1, 2, 3, 4]] * 3)).sum().backward()
+    assert seen.grad is not None and start.network.decoder.table.weight.grad is None
 
 
 def test_the_blind_see_grey(started) -> None:
@@ -128,6 +178,22 @@ def test_exact_answers_are_what_greedy_writing_gives(started) -> None:
         "score", "caption", "count", "colour", "exists", "relation", "detect"
     }  # fmt: skip
     assert all(value == 0 for value in found.values()), "a random network is never right"
+
+
+@pytest.mark.parametrize("shown", ["own", "grey", "other"])
+def test_which_pictures_are_shown(shown) -> None:
+    seen = []
+
+    def look(model, scenes, pictures):
+        seen.extend(pictures)
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(speech_scores, "question_metrics", look)
+        speech_scores.speech_metrics(None, 3, shown=shown)
+    own = [scene(number, "test").pixels for number in range(3)]
+    expected = {"own": own, "grey": [np.full_like(own[0], 128)] * 3, "other": [*own[1:], own[0]]}
+    assert all(np.array_equal(a, b) for a, b in zip(seen, expected[shown], strict=True))
 
 
 def test_captions_are_read_by_what_they_name() -> None:
@@ -155,8 +221,11 @@ def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
     assert "caption" in model.tasks and isinstance(model.caption(scene(0).image), str)
     assert isinstance(model.detect(scene(0).image), list), "its card says how to ask for everything"
     assert outcome.report.is_file()
-    card = bundle(tmp_path / "run", tmp_path / "bundled", count=2)
-    assert card["everything"] == ["everything"] and "pairs caption" in card["scores"]
+    card = bundle(tmp_path / "run", tmp_path / "bundled", count=2, blind=tmp_path / "run")
+    assert card["everything"] == ["everything"]
+    assert {name.removesuffix(" caption") for name in card["scores"] if "caption" in name} == {
+        "test", "pairs", "other picture", "blind"
+    }  # fmt: skip
     assert str(tmp_path) not in json.dumps(card), "no folder of the trainer"
     assert isinstance(load(tmp_path / "bundled").caption(scene(0).image), str)
 

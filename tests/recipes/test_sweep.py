@@ -10,6 +10,7 @@ from sightline.core.errors import ConfigError, TrainingError
 from sightline.data import park
 from sightline.recipes import sweep as sweeping
 from sightline.recipes.dual_encoder import DualEncoderRecipe
+from sightline.recipes.paligemma import PaliGemmaRecipe
 from sightline.recipes.series import FINISHED
 from sightline.recipes.sweep import Row, Sweep, SweptRun, parse_grid, sweep
 from sightline.recipes.sweep_report import cells_of, columns_of, sweep_figure
@@ -222,6 +223,14 @@ def test_without_matplotlib_there_is_a_table_all_the_same(training, tmp_path, mo
     sweep("siglip", FREE, {"lr": ["1"]}, tmp_path)
     assert "sweep.png was not drawn: drawing figures needs matplotlib" in caplog.text
     assert (tmp_path / "report.html").is_file() and not (tmp_path / "sweep.png").exists()
+
+
+def test_settings_of_a_phase_can_vary(training, tmp_path):
+    training()
+    grid = {"transfer.lr": ["1e-5", "3e-5"], "image_size": ["32", "64"]}
+    found = sweep("paligemma", PaliGemmaRecipe(), grid, tmp_path)
+    assert found.grid == {"transfer.lr": [1e-5, 3e-5], "image_size": [32, 64]}
+    assert len({json.dumps(row.settings) for row in found.rows}) == 4
 
 
 def test_a_score_that_not_every_run_has_is_a_dash():

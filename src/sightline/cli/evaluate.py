@@ -197,6 +197,18 @@ def explain(
     return finished(call, result, out, rest)
 
 
+def blind_table(call: Call, result: Result) -> None:
+    """A row for each metric: with the pictures and, where that was asked, without them."""
+    blind = result.groups.get("blind", {})
+    call.table(
+        ("measure", "model", "blind"),
+        [
+            [name, f"{m.value:.4f}", f"{blind[name].value:.4f}" if name in blind else "-"]
+            for name, m in result.metrics.items()
+        ],
+    )
+
+
 def open_data(data: str, format_: str | None, split: str | None, images: str | None) -> Dataset:
     """The records of --data; raises what `open_dataset` does."""
     from sightline.data.formats import open_dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sightline.cli.evaluate import data_options, finished, open_data
+from sightline.cli.evaluate import blind_table, data_options, finished, open_data
 from sightline.cli.loading import load_model
 from sightline.cli.options import shared_options
 from sightline.cli.output import Call
@@ -37,12 +37,5 @@ def grounding(
 
     with Meter(call) as meter:
         result = measure(model, dataset, limit, meter.update)
-    blind = result.groups["blind"]
-    call.table(
-        ("measure", "model", "blind"),
-        [
-            [name, f"{m.value:.4f}", f"{blind[name].value:.4f}"]
-            for name, m in result.metrics.items()
-        ],
-    )
+    blind_table(call, result)
     return finished(call, result, out)

@@ -65,6 +65,10 @@ COMMANDS: Mapping[str, Entry] = {
     "eval knn": Entry("probes:knn", "Measure the nearest labelled pictures", TRAIN),
     "eval few-shot": Entry("probes:few_shot", "Measure a probe of few pictures a class", TRAIN),
     "eval retrieval": Entry("evaluate:retrieval", "Measure search in both directions", TRAIN),
+    "eval caption": Entry("answers:caption", "Measure captions against those of people", TRAIN),
+    "eval vqa": Entry("answers:vqa", "Measure answers to questions about pictures", TRAIN),
+    "eval docvqa": Entry("answers:docvqa", "Measure what is read off documents", TRAIN),
+    "eval chartqa": Entry("answers:chartqa", "Measure what is read off charts", TRAIN),
     "eval grounding": Entry(
         "grounding:grounding", "Measure the boxes given for expressions", TRAIN
     ),
@@ -73,6 +77,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "eval bias": Entry("bias:bias", "Measure whether groups are treated differently", TRAIN),
     "eval explain": Entry("evaluate:explain", "Measure explanations against the truth", TRAIN),
+    "rescore": Entry("rescore:rescore", "Score kept answers by another metric", TRAIN),
     "compare": Entry("compare:compare", "Say whether two evaluations really differ", TRAIN),
     "bench data": Entry("bench_data:data", "Measure how fast tars of pictures are read", TRAIN),
     "bench stream": Entry("bench_stream:stream", "Measure how workers stream pictures", TRAIN),

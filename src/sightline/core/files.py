@@ -60,7 +60,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write one JSON document atomically, indented, with a final newline."""
     with atomic_file(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # names that are not UTF-8 carry lone surrogates, which JSON can only spell
+        temporary.write_bytes((text + "\n").encode("utf-8", errors="backslashreplace"))
 
 
 def sync(path: Path) -> None:

@@ -20,6 +20,7 @@ from sightline.data.flickr30k import is_flickr30k
 from sightline.data.folders import Layout, find_layout, holds_captions
 from sightline.data.published.detect import FOLDERS as PUBLISHED_PICTURES
 from sightline.data.published.detect import (
+    PARTS,
     PUBLISHED_FILES,
     PUBLISHED_FOLDERS,
     Way,
@@ -173,8 +174,8 @@ def _readable_lists(root: Path, sources: Sequence[Source], format: str | None) -
         kinds.discard("instances")  # COCO keeps boxes beside its captions: --format instances
     for kind in sorted(kinds):
         same = tuple(source for source in sources if source.format == kind)
-        splits = {source.split for source in same}
-        if len(same) > 1 and (None in splits or len(splits) < len(same)):
+        places = {(source.split, _part_of(source)) for source in same}
+        if len(same) > 1 and ((None, None) in places or len(places) < len(same)):
             names = ", ".join(str(source.file.relative_to(root)) for source in same)
             raise DataError(
                 f"{shown_name(root)}: {len(same)} lists of the format {kind}: open one of {names}"
@@ -182,6 +183,12 @@ def _readable_lists(root: Path, sources: Sequence[Source], format: str | None) -
         names = ", ".join(source.file.name for source in same)
         found.append(Detection(kind, f"{names}: {same[0].why}", same))
     return found
+
+
+def _part_of(source: Source) -> str | None:
+    """Which part of its split a list is, where a set is published so."""
+    stem = source.file.stem.lower()
+    return next((part for part in PARTS.get(source.format, ()) if part in stem), None)
 
 
 def _arrangements(root: Path, lists: Sequence[Detection]) -> list[Detection]:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,11 +185,20 @@ def serve(pipe: Connection, draw: bytes) -> None:
             sys.modules["torch"].set_num_threads(1)
     except Exception as error:
         answer = _failed(error)
+    # A pipe holds a few pictures: without a thread that waits for room in it nothing ran ahead.
+    finished: SimpleQueue[bytes] = SimpleQueue()
+    Thread(target=_send_all, args=(pipe, finished), daemon=True).start()
     # Pillow's switches are thrown once here, not for each picture: nobody else is in this process.
     with strict_pillow(), contextlib.suppress(EOFError, OSError):
         while True:
             epoch, indices = pipe.recv()
-            pipe.send_bytes(answer or _drawn(prepare, epoch, indices))
+            finished.put(answer or _drawn(prepare, epoch, indices))
+
+
+def _send_all(pipe: Connection, finished: SimpleQueue[bytes]) -> None:
+    with contextlib.suppress(OSError):  # the other end is closed: so is this process, soon
+        while True:
+            pipe.send_bytes(finished.get())
 
 
 def _drawn(draw: Draw, epoch: int, indices: list[int]) -> bytes:

@@ -82,31 +82,23 @@ def closed_set(
     scored = _scored(model, records, own, len(unknown), batch_size, progress)
     ranks = target_ranks(scored.scores, targets)
     digest = data_sha256(records)
-    return Result(
-        task="classify",
+    return results.build(
+        model, "classify", VERSION, "top1", digest,
+        {"ties": "worst", "labels": f"{len(names)}-{results.short_hash(sorted(names))}",
+         "n": len(records)},
+        started,
         variant="closed set",
-        headline="top1",
         metrics=label_metrics(scored, targets, ranks, seed, resamples),
         n=len(records),
-        signature=results.signature(
-            "classify", VERSION, metric="top1", ties="worst",
-            labels=f"{len(names)}-{results.short_hash(sorted(names))}",
-            n=len(records), data=digest[:12],
-        ),
         data=dataset.name,
-        data_sha256=digest,
         n_invalid=int((~torch.isfinite(scored.scores).all(dim=1) & scored.read).sum()),
         n_missing=len(scored.missing),
         n_excluded=excluded,
         missing=scored.missing,
         groups={"class": class_metrics(scored, targets, names)},
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         settings={"limit": limit, "batch_size": batch_size, "labels": own,
                   "unknown_labels": unknown},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         partial=partial,
         samples=label_samples(records, scored, targets, ranks, names, "classify"),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,17 @@ def compare(first: Result, second: Result, seed: int = 0) -> dict[str, PairedTes
         kind: _test(_paired({kind: pairs}, lambda sample: sample.score, None), seed)
         for kind, pairs in _matched(first, second).items()
     }
+
+
+def compare_blind(samples: Sequence[Sample], seed: int = 0) -> PairedTest:
+    """Answers about the pictures minus those of the same model without them, sample by sample.
+
+    Args:
+        samples: those of one result, each with a `blind_score`.
+        seed: of what is drawn.
+    """
+    pairs = [(own, replace(own, score=own.blind_score or 0.0)) for own in samples]
+    return _test(_paired({"": pairs}, lambda sample: sample.score, None), seed)
 
 
 def compare_metrics(results: Sequence[Result], seed: int = 0) -> list[Row]:

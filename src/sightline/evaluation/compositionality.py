@@ -103,33 +103,27 @@ def compositionality(
         _add_groups(groups, task, contrasts)
     finite = [bool(torch.isfinite(own).all()) for own in scored.scores]
     readable = scored.read.tolist()
-    return Result(
-        task="compositionality",
+    headline = "accuracy" if "accuracy" in metrics else "group"
+    return results.build(
+        model, "compositionality", VERSION, headline, digest,
+        {"metric": "strict", "score": method, "ties": "wrong",
+         **({"prompt": results.short_hash([prompt])} if prompt else {}),
+         "subsets": results.short_hash(sorted({contrast.subset for contrast in contrasts})),
+         "blind": f"bigram-{seed}", "n": len(contrasts)},
+        started,
         variant=method,
-        headline="accuracy" if "accuracy" in metrics else "group",
         metrics=metrics,
         n=len(contrasts),
-        signature=results.signature(
-            "compositionality", VERSION, metric="strict", score=method, ties="wrong",
-            **({"prompt": results.short_hash([prompt])} if prompt else {}),
-            subsets=results.short_hash(sorted({contrast.subset for contrast in contrasts})),
-            blind=f"bigram-{seed}", n=len(contrasts), data=digest[:12],
-        ),
         data=dataset.name,
-        data_sha256=digest,
         n_invalid=sum(read and not whole for read, whole in zip(readable, finite, strict=True)),
         n_missing=readable.count(False),
         n_excluded=dataset.excluded,
         missing=scored.missing,
         groups=groups,
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         prompt_templates=(prompt,) if prompt else (),
         settings={"limit": limit, "batch_size": batch_size, "score": method,
                   "dropped_captions": dataset.dropped, "formats": dict(dataset.formats)},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         counted="contrasts",
         partial=len(contrasts) < len(dataset),
         samples=contrast_samples(contrasts, scored),

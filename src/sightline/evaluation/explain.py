@@ -148,25 +148,17 @@ def explanations(
     values = torch.tensor(rows, dtype=torch.float64)  # [N methods 5]
     records = [Record(s.id, s.pixels, captions=(s.text,)) for s in subjects]
     digest = data_sha256(records)
-    return Result(
-        task="explain",
+    return results.build(
+        model, "explain", VERSION, f"{names[0]}/times_chance", digest,
+        {"steps": steps, "against": f"{len(against)}-{results.short_hash(against)}",
+         "n": len(subjects)},
+        started,
         variant=f"against {len(against)} texts" if against else "the score itself",
-        headline=f"{names[0]}/times_chance",
         metrics=_metrics(values, [*names, RANDOM], seed, resamples),
         n=len(subjects),
-        signature=results.signature(
-            "explain", VERSION, metric=f"{names[0]}/times_chance", steps=steps,
-            against=f"{len(against)}-{results.short_hash(against)}", n=len(subjects),
-            data=digest[:12],
-        ),
         data=data,
-        data_sha256=digest,
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         settings={"methods": names, "steps": steps, "against": list(against)},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         partial=partial,
         samples=tuple(
             _sample(subject, names, row) for subject, row in zip(subjects, rows, strict=True)

@@ -96,30 +96,22 @@ def grounding(
     digest = results.short_hash([data_sha256(records), *sorted(map(_truth, asked))])
     reasons = {a.record.id: a.reason for a in asked if a.reason is not None}
     missing = tuple(f"{name}: {reason}" for name, reason in reasons.items())
-    return Result(
-        task="grounding",
+    return results.build(
+        model, "grounding", VERSION, HEADLINE, digest,
+        {"boxes": "first", "blind": "grey-same-size", "expressions": len(asked)},
+        started,
         variant="first box",
-        headline=HEADLINE,
         metrics=_metrics(asked, scores, seed, resamples),
         n=len(asked),
-        signature=results.signature(
-            "grounding", VERSION, metric=HEADLINE, boxes="first", blind="grey-same-size",
-            expressions=len(asked), data=digest,
-        ),
         data=dataset.name,
-        data_sha256=digest,
         n_invalid=sum(a.box is not None and not np.isfinite(a.box).all() for a in asked),
         n_unparsed=sum(a.box is None and a.reason is None for a in asked),
         n_missing=sum(a.reason is not None for a in asked),
         n_excluded=len(dataset) - len(usable),
         missing=missing,
         groups=_groups(asked, scores, blind, seed, resamples),
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         settings={"limit": limit, "records": len(records)},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         counted="expressions",
         partial=len(records) < len(usable),
         samples=tuple(_sample(*each) for each in zip(asked, scores[:, -1].tolist(), strict=True)),

@@ -159,31 +159,23 @@ def probe_result(
     labels = f"{len(seen.names)}-{results.short_hash(seen.names)}"
     settings = {"limit": data.limit, "parts": data.how, "train": len(data.learned),
                 "left_out": list(seen.left_out), "unknown_labels": seen.unknown}  # fmt: skip
-    return Result(
-        task=outcome.task,
+    return results.build(
+        model, outcome.task, VERSION, outcome.headline, seen.test_sha256,
+        {**outcome.signature, "ties": "worst", "parts": data.how, "labels": labels,
+         "train": f"{len(data.learned)}-{seen.train_sha256[:12]}", "n": len(data.test)},
+        started,
         variant=outcome.variant,
-        headline=outcome.headline,
         metrics=outcome.metrics,
         n=len(data.test),
-        signature=results.signature(
-            outcome.task, VERSION, metric=outcome.headline, **outcome.signature, ties="worst",
-            parts=data.how, labels=labels, train=f"{len(data.learned)}-{seen.train_sha256[:12]}",
-            n=len(data.test), data=seen.test_sha256[:12],
-        ),
         data=data.name,
-        data_sha256=seen.test_sha256,
         n_invalid=outcome.invalid,
         n_missing=len(seen.test.missing),
         n_excluded=data.excluded,
         missing=seen.test.missing,
         groups=outcome.groups,
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         prompt_templates=outcome.templates,
         settings={**settings, **outcome.settings},
-        versions=results.versions(),
         seed=data.seed,
-        seconds=time.monotonic() - started,
         partial=data.partial,
         samples=outcome.samples,
     )  # fmt: skip

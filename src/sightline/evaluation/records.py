@@ -68,16 +68,36 @@ def drawn_part(items: Sequence[Item], limit: int | None, seed: int) -> list[Item
 
 
 def data_sha256(records: Sequence[RecordLike]) -> str:
-    """Hash of pictures, captions and labels; the order of the records does not matter.
+    """Hash of pictures, captions, labels, questions, answers and choices, in any order of records.
 
     A file counts with its bytes, a picture in memory with its pixels, an address with its text, a
     file that cannot be opened as missing.
     """
     parts = []
+    seen: dict[Path, bytes] = {}  # of two questions about one file it is read once
     for record in records:
-        known = json.dumps([record.id, list(record.captions), record.label]).encode()
-        parts.append(hashlib.sha256(known + b"\0" + _image_digest(record.image)).digest())
+        known = json.dumps([record.id, list(record.captions), record.label, *_asked(record)])
+        shown = b"".join(picture_digest(picture, seen) for picture in pictures_of(record))
+        parts.append(hashlib.sha256(known.encode() + b"\0" + shown).digest())
     return hashlib.sha256(b"".join(sorted(parts))).hexdigest()
+
+
+def pictures_of(record: RecordLike) -> tuple[Any, ...]:
+    """All pictures of a record, in order."""
+    return (record.image, *getattr(record, "more_images", ()))
+
+
+def picture_digest(image: Any, seen: dict[Path, bytes] | None = None) -> bytes:
+    """Hash of a picture as `data_sha256` counts it.
+
+    Args:
+        seen: hashes of files read before; what is read is added.
+    """
+    if not isinstance(image, Path) or seen is None:
+        return _image_digest(image)
+    if image not in seen:
+        seen[image] = _image_digest(image)
+    return seen[image]
 
 
 def embed_pictures(
@@ -132,6 +152,12 @@ def _embed_readable(
         *_embed_readable(model, records, batch[:middle], batch_size, reasons),
         *_embed_readable(model, records, batch[middle:], batch_size, reasons),
     ]
+
+
+def _asked(record: RecordLike) -> list[Any]:
+    """What a record asks; nothing where it asks nothing, so that such data keep their hash."""
+    said = [getattr(record, name, None) for name in ("question", "answers", "choices")]
+    return said if any(said) else []
 
 
 def _image_digest(image: Any) -> bytes:

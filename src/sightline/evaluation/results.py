@@ -1,7 +1,8 @@
 """What an evaluation returns and writes: the score, how sure it is, and every sample.
 
 `results.json` has the numbers and everything needed to know whether two of them may be compared;
-`samples.jsonl` beside it has one line a sample. A number that is not finite is null in JSON.
+`samples.jsonl` beside it has one line a sample (`evaluation.samples`). A number that is not finite
+is null in JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import platform
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,9 +23,13 @@ import torch
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_file, write_json
 from sightline.core.version import __version__
+from sightline.evaluation.samples import Sample as Sample  # a result's own, for all who make one
+from sightline.evaluation.samples import finite, number, read_lines, write_line
+from sightline.metrics.intervals import PairedTest
 
 FORMAT = "sightline.result"
 VERSION = 1
+SAMPLES = "samples.jsonl"
 
 
 @dataclass(frozen=True)
@@ -34,29 +40,6 @@ class Metric:
     ci95: tuple[float, float] | None = None
     n: int = 0
     """Samples in the denominator."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of `samples.jsonl`."""
-
-    id: str
-    kind: str
-    """What was asked: "zeroshot", "image_to_text" or "text_to_image"."""
-    target: tuple[str, ...]
-    """Right answers: label names, or ids of captions or pictures."""
-    ranking: tuple[tuple[str, float], ...]
-    """The model's best answers with their raw scores, best first, ties against the model."""
-    rank: float
-    """Rank of the best right answer; infinity where there is none."""
-    score: float
-    """1 where the first answer is right, else 0."""
-    prompt: str | None = None
-    """The text that was asked, where there is one."""
-    group: str = ""
-    """Samples with the same group stand or fall together (captions of one picture)."""
-    status: str = "ok"
-    """"ok", "missing" (the picture could not be read) or "invalid" (a score is not finite)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,8 @@ class Result:
     data: str
     data_sha256: str
     n_invalid: int = 0
-    """Samples with a score that is not finite; they count as wrong."""
+    """Samples with a score that is not finite, or that the model cannot be asked; they count as
+    wrong."""
     n_unparsed: int = 0
     """Answers that could not be read as an answer; 0 for tasks without free text."""
     n_missing: int = 0
@@ -96,8 +80,10 @@ class Result:
     seconds: float = 0.0
     counted: str = "pictures"
     """What `n` counts, in the plural."""
+    tests: Mapping[str, PairedTest] = field(default_factory=dict)
+    """The headline against another way to answer the same samples, such as "blind"."""
     verdict: str = ""
-    """What a test of several hypotheses comes to, in one line; empty where nothing was tested."""
+    """What the tests come to, in one line; empty where nothing was tested."""
     partial: bool = False
     """Only part of the data was evaluated: not a score of the data set."""
     samples: tuple[Sample, ...] = field(default=(), repr=False)
@@ -125,9 +111,10 @@ class Result:
             kind: {name: _metric_json(m) for name, m in group.items()}
             for kind, group in self.groups.items()
         }
+        own["tests"] = {name: test._asdict() for name, test in self.tests.items()}
         head = {"format": FORMAT, "version": VERSION, "task": own.pop("task")}
         value = {"value": self.value, "ci95": self.ci95}
-        document: dict[str, Any] = _finite({**head, "variant": own.pop("variant"), **value, **own})
+        document: dict[str, Any] = finite({**head, "variant": own.pop("variant"), **value, **own})
         return document
 
     def summary_rows(self) -> list[tuple[str, str]]:
@@ -152,13 +139,9 @@ class Result:
         Other files of the folder are left alone.
         """
         target = Path(folder)
-        text = "".join(
-            json.dumps(_finite(_sample_json(s)), ensure_ascii=False, allow_nan=False) + "\n"
-            for s in self.samples
-        )
-        with atomic_file(target / "samples.jsonl") as temporary:
-            temporary.write_bytes(text.encode("utf-8", errors="surrogateescape"))
-        digest = hashlib.sha256((target / "samples.jsonl").read_bytes()).hexdigest()
+        with atomic_file(target / SAMPLES) as temporary:
+            temporary.write_bytes(b"".join(map(write_line, self.samples)))
+        digest = hashlib.sha256((target / SAMPLES).read_bytes()).hexdigest()
         write_json(target / "results.json", {**self.to_json(), "samples_sha256": digest})
         return target / "results.json"
 
@@ -172,7 +155,7 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     path = Path(folder) / "results.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        lines = (Path(folder) / "samples.jsonl").read_bytes()
+        lines = (Path(folder) / SAMPLES).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} does not exist: give the folder of a result") from None
     except ValueError as error:
@@ -180,15 +163,48 @@ def read_result(folder: str | os.PathLike[str]) -> Result:
     _check_format(path, document)
     if hashlib.sha256(lines).hexdigest() != document.get("samples_sha256"):
         raise DataError(
-            f"{path.with_name('samples.jsonl')} is not the file that results.json was written "
+            f"{path.with_name(SAMPLES)} is not the file that results.json was written "
             "with: run the evaluation again"
         )
     try:
-        return _from_json(document, lines.decode("utf-8"))
+        return _from_json(document, lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} lacks or misspells a field ({error}): run the evaluation again"
         ) from None
+
+
+def build(
+    model: object,
+    task: str,
+    version: int,
+    headline: str,
+    digest: str,
+    signed: Mapping[str, object],
+    started: float,
+    **found: Any,
+) -> Result:
+    """The result of an evaluation, with what every one says of its model, data and making.
+
+    Args:
+        model: what was measured.
+        version: of the evaluation.
+        digest: hash of the data.
+        signed: what else decides whether two scores can be compared, in the order of the signature.
+        started: what `time.monotonic` said before.
+        found: the other fields of `Result`.
+    """
+    return Result(
+        task=task,
+        headline=headline,
+        signature=signature(task, version, **{"metric": headline, **signed, "data": digest[:12]}),
+        data_sha256=digest,
+        model=getattr(model, "name", None),
+        model_sha256=getattr(model, "sha256", None),
+        versions=versions(),
+        seconds=time.monotonic() - started,
+        **found,
+    )
 
 
 def signature(task: str, version: int, **parts: object) -> str:
@@ -220,8 +236,8 @@ def _check_format(path: Path, document: Any) -> None:
         )
 
 
-def _from_json(document: Mapping[str, Any], lines: str) -> Result:
-    names = {f.name for f in fields(Result)} - {"samples", "metrics", "groups"}
+def _from_json(document: Mapping[str, Any], lines: bytes) -> Result:
+    names = {f.name for f in fields(Result)} - {"samples", "metrics", "groups", "tests"}
     own = {name: value for name, value in document.items() if name in names and name != "version"}
     for name in ("missing", "prompt_templates"):
         own[name] = tuple(own[name])
@@ -230,29 +246,21 @@ def _from_json(document: Mapping[str, Any], lines: str) -> Result:
         kind: {name: _metric(m) for name, m in group.items()}
         for kind, group in document["groups"].items()
     }
-    samples = tuple(_sample(json.loads(line)) for line in lines.splitlines())
-    return Result(**own, metrics=metrics, groups=groups, samples=samples)
+    tests = {name: _test(test) for name, test in document.get("tests", {}).items()}
+    samples = tuple(read_lines(lines))
+    return Result(**own, metrics=metrics, groups=groups, tests=tests, samples=samples)
 
 
 def _metric(document: Mapping[str, Any]) -> Metric:
     ci95 = document["ci95"]
-    ends = None if ci95 is None else (_number(ci95[0]), _number(ci95[1]))
-    return Metric(_number(document["value"]), ends, document["n"])
+    ends = None if ci95 is None else (number(ci95[0]), number(ci95[1]))
+    return Metric(number(document["value"]), ends, document["n"])
 
 
-def _sample(document: dict[str, Any]) -> Sample:
-    ranking = tuple((name, _number(score)) for name, score in document["ranking"])
-    rank = math.inf if document["rank"] is None else document["rank"]
-    changed = {"target": tuple(document["target"]), "ranking": ranking, "rank": rank}
-    return Sample(**{**document, **changed})
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _sample_json(sample: Sample) -> dict[str, Any]:
-    return {f.name: getattr(sample, f.name) for f in fields(sample)}
+def _test(document: Mapping[str, Any]) -> PairedTest:
+    # a bootstrap of nothing has no ends
+    known: dict[str, Any] = {key: math.nan if v is None else v for key, v in document.items()}
+    return PairedTest(**known)
 
 
 def _metric_json(metric: Metric) -> dict[str, Any]:
@@ -266,14 +274,3 @@ def _metric_text(metric: Metric) -> str:
     if metric.ci95 is None or math.isnan(metric.ci95[0]):
         return text
     return f"{text} (95 % interval {metric.ci95[0]:.4g} to {metric.ci95[1]:.4g})"
-
-
-def _finite(value: Any) -> Any:
-    """The same document with null for numbers that JSON cannot write."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

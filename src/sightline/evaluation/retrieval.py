@@ -104,29 +104,22 @@ def retrieval(
     metrics = _metrics(found, texts, ks, seed, resamples)
     digest = data_sha256(records)
     variant = "captions merged" if merge_captions else "captions apart"
-    return Result(
-        task="retrieval",
+    return results.build(
+        model, "retrieval", VERSION, HEADLINE, digest,
+        {"captions": variant.split()[1], "ties": "worst", "images": len(records),
+         "texts": len(texts.texts)},
+        started,
         variant=variant,
-        headline=HEADLINE,
         metrics=metrics,
         n=len(records),
-        signature=results.signature(
-            "retrieval", VERSION, metric="hit@1", captions=variant.split()[1], ties="worst",
-            images=len(records), texts=len(texts.texts), data=digest[:12],
-        ),
         data=dataset.name,
-        data_sha256=digest,
         n_invalid=_count_invalid(found, pictures.read),
         n_missing=len(pictures.missing),
         n_excluded=excluded,
         missing=pictures.missing,
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         settings={"ks": list(ks), "limit": limit, "batch_size": batch_size,
                   "texts": len(texts.texts), "captions": len(texts.pairs)},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         partial=partial,
         samples=_samples(records, texts, found, pictures.read),
     )  # fmt: skip

@@ -100,32 +100,24 @@ def zeroshot(
     ranks = target_ranks(scored.scores, targets)
     metrics = label_metrics(scored, targets, ranks, seed, resamples)
     digest = data_sha256(records)
-    return Result(
-        task="zeroshot",
+    return results.build(
+        model, "zeroshot", VERSION, "top1", digest,
+        {"method": scored.method, "ties": "worst", "templates": templates_signature(prompts),
+         "labels": names_signature(names), "n": len(records)},
+        started,
         variant=scored.method,
-        headline="top1",
         metrics=metrics,
         n=len(records),
-        signature=results.signature(
-            "zeroshot", VERSION, metric="top1", method=scored.method, ties="worst",
-            templates=templates_signature(prompts), labels=names_signature(names),
-            n=len(records), data=digest[:12],
-        ),
         data=dataset.name,
-        data_sha256=digest,
         n_invalid=int((~torch.isfinite(scored.scores).all(dim=1) & scored.read).sum()),
         n_missing=len(scored.missing),
         n_excluded=excluded,
         missing=scored.missing,
         groups={"class": class_metrics(scored, targets, list(names))},
-        model=getattr(model, "name", None),
-        model_sha256=getattr(model, "sha256", None),
         prompt_templates=tuple(prompts),
         settings={"limit": limit, "batch_size": batch_size,
                   "labels": [", ".join(own) for own in names.values()]},
-        versions=results.versions(),
         seed=seed,
-        seconds=time.monotonic() - started,
         partial=partial,
         samples=label_samples(records, scored, targets, ranks, list(names), "zeroshot"),
     )  # fmt: skip

@@ -22,6 +22,10 @@ from sightline.metrics.per_sample import Scores, mean_of_scores
 
 LONGEST = 4
 SIGMA = 6.0
+SINGLE_PICTURE = (
+    "CIDEr of one picture is 0 for every caption, because all words of its references occur in all "
+    "pictures: give at least 2 pictures, or the document frequency of a larger set"
+)
 FORMAT = "sightline.document_frequency"
 VERSION = 1
 
@@ -102,11 +106,7 @@ def cider(
     """
     check_captions(hypotheses, references)
     if frequency is None and len(references) == 1:
-        raise InputError(
-            "CIDEr of one picture is 0 for every caption, because all words of its references "
-            "occur in all pictures: give at least 2 pictures, or the document frequency of a "
-            "larger set"
-        )
+        raise InputError(SINGLE_PICTURE)
     frequency = document_frequency(references) if frequency is None else frequency
     return mean_of_scores(
         [

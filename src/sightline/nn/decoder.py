@@ -66,6 +66,7 @@ class Decoder(nn.Module):
         prefix: Int[Tensor, " B"] | Int[Tensor, "B L"] | None = None,
         positions: Int[Tensor, "B L"] | None = None,
         owners: Int[Tensor, "B L"] | None = None,
+        shared: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Whole sequences at once, padded on the right.
 
@@ -74,10 +75,14 @@ class Decoder(nn.Module):
                 Where `owners` are given it is that of each element's own sequence, [B, L].
             positions: of each element in its own sequence; None for 0, 1, 2...
             owners: which sequence an element belongs to, where several are packed into a row.
+            shared: elements that all sequences of a row see: a picture in front of many questions.
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None].expand(len(x), -1)
-        masks = {window: _whole(positions, prefix, owners, window) for window in set(self.windows)}
+        masks = {
+            window: _whole(positions, prefix, owners, shared, window)
+            for window in set(self.windows)
+        }
         return self._walk(x, positions, masks, None)
 
     def start(
@@ -143,6 +148,7 @@ def _whole(
     positions: Int[Tensor, "B L"],
     prefix: Tensor | None,
     owners: Int[Tensor, "B L"] | None,
+    shared: Bool[Tensor, "B L"] | None,
     window: int | None,
 ) -> Bool[Tensor, "B 1 L L"]:
     """The mask of whole sequences, several of them in a row where `owners` are given."""
@@ -150,4 +156,4 @@ def _whole(
         bound = None if prefix is None else prefix[:, None]
         return prefix_causal(positions, positions, bound, window)
     seen = prefix_causal(positions, positions, prefix, window)
-    return seen & same_owner(owners)
+    return seen & same_owner(owners, shared)

@@ -40,9 +40,18 @@ def present_keys(present: Bool[Tensor, "B L"]) -> Bool[Tensor, "B 1 1 L"]:
     return present[:, None, None]  # [B 1 1 L]
 
 
-def same_owner(owners: Int[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:
-    """Sequences packed into one row see themselves and not each other (block-diagonal)."""
-    return (owners[:, :, None] == owners[:, None, :])[:, None]  # [B 1 L L]
+def same_owner(
+    owners: Int[Tensor, "B L"], shared: Bool[Tensor, "B L"] | None = None
+) -> Bool[Tensor, "B 1 L L"]:
+    """Sequences packed into one row see themselves and not each other (block-diagonal).
+
+    Args:
+        shared: elements that every sequence of the row sees, whoever owns them.
+    """
+    seen = owners[:, :, None] == owners[:, None, :]  # [B L L]
+    if shared is not None:
+        seen = seen | shared[:, None]
+    return seen[:, None]  # [B 1 L L]
 
 
 def prefix_causal(

@@ -30,6 +30,10 @@ class Writer(nn.Module):
         self.decoder = decoder
         self.prefix_lm = prefix_lm
 
+    def parts_to_compile(self) -> list[nn.Module]:
+        """What `torch.compile` can make faster: around it are loops over rows."""
+        return [self.decoder]
+
     def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "_ D"]]:
         """What the decoder reads of each row, unequally long.
 

@@ -1,12 +1,12 @@
 """A finished run to a bundled model: scored in full, stored as float16, described by a card.
 
-python -m sightline.recipes.bundle RUN FOLDER
+python -m sightline.recipes.bundle RUN FOLDER [--note TEXT] [--blind RUN]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,20 @@ LARGEST, LARGEST_SPEAKING = 5_000_000, 10_000_000
 
 
 def bundle(
-    run: str | Path, folder: str | Path, note: str = "", count: int = 2000
+    run: str | Path,
+    folder: str | Path,
+    note: str = "",
+    count: int = 2000,
+    blind: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write the best model of a park run into `folder`; returns its card.
 
-    The scores are those of the stored float16 weights, not of the run's own. `note` says what the
-    settings do not.
+    The scores are those of the stored float16 weights, not of the run's own.
+
+    Args:
+        note: what the settings do not say.
+        count: scenes of each score; half of them for those that a score is compared with.
+        blind: a run that was shown grey pictures, whose scores stand beside.
 
     Raises:
         ConfigError: the run has no model, or its weights are too large.
@@ -68,7 +76,11 @@ def bundle(
     if size > most:
         raise ConfigError(f"the weights take {size} bytes, a bundled model at most {most}")
     stored = load(folder, device="cpu", dtype="float32")
-    card["scores"] = {n: _score(m) for n, m in _scores(stored, count).items()}
+    found = _scores(stored, count)
+    if blind is not None:
+        sightless = load(best_model(Path(blind)), device="cpu", dtype="float32")
+        found |= _speech(sightless, count // 2, "blind", shown="grey")
+    card["scores"] = {n: _score(m) for n, m in found.items()}
     save_checkpoint(*parts, dtype="float16", metadata=card, beside=beside)
     return card
 
@@ -78,13 +90,18 @@ def _scores(model: Model, count: int) -> dict[str, Metric]:
     if model.system.role == "mask codec":
         return round_trip(model, park_objects(count)).metrics()
     if model.system.role == "vision-language model":
-        codec = model.folder / FOLDER if (model.folder / FOLDER).is_dir() else None
         return {
-            f"{split} {name}": metric
-            for split in ("test", "pairs")
-            for name, metric in speech_metrics(model, count, split, codec=codec).items()
+            **_speech(model, count, "test"),
+            **_speech(model, count, "pairs", split="pairs"),
+            **_speech(model, count // 2, "other picture", shown="other"),
         }
     return park_scores(model, count)
+
+
+def _speech(model: Model, count: int, name: str, **how: Any) -> dict[str, Metric]:
+    codec = model.folder / FOLDER if (model.folder / FOLDER).is_dir() else None
+    found = speech_metrics(model, count, codec=codec, **how)
+    return {f"{name} {score}": metric for score, metric in found.items()}
 
 
 def _score(metric: Metric) -> dict[str, Any]:
@@ -113,8 +130,14 @@ def _history(checkpoint: Path, command: str) -> dict[str, Any]:
 
 def main() -> None:
     """Bundle the run named on the command line and print its scores."""
-    run, folder, note = (*sys.argv[1:], "")[:3]
-    print(json.dumps(bundle(run, folder, note)["scores"], indent=2))
+    parser = argparse.ArgumentParser(description="A finished park run to a bundled model.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--note", default="", help="what the settings do not say")
+    parser.add_argument("--blind", type=Path, help="a run that was shown grey pictures")
+    given = parser.parse_args()
+    card = bundle(given.run, given.folder, given.note, blind=given.blind)
+    print(json.dumps(card["scores"], indent=2))
 
 
 if __name__ == "__main__":

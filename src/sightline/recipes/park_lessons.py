@@ -19,6 +19,7 @@ from sightline.data.park.scenes import Scene, scene
 from sightline.data.park.vocabulary import COLOURS, KINDS
 from sightline.data.worker_processes import Processes
 from sightline.inputs.coordinates import PALIGEMMA
+from sightline.objectives.language import UNCOUNTED
 from sightline.tasks.mask_tokens import mask_tokens
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from sightline.inputs.instructions import Instructions
     from sightline.inputs.tokenizers import TextTokenizer
 
+PADDING = np.array([[0], [UNCOUNTED], [0], [0], [-1]])
+"""What a row is filled up with."""
 SHORTEST = 10
 """Tokens that a turn takes at least: nothing else is sought where fewer are left."""
 MISSES = 2
 """Turns that did not fit, after which a row is full."""
-REACH = 16.0
-"""Pixels that the box head counts as one."""
 
 
 def spell_box(thing: ParkObject, drawn: Scene) -> str:
@@ -70,28 +71,29 @@ class Lesson(NamedTuple):
     """One row: a picture, its turns in tokens, and what covers each patch."""
 
     pixels: NDArray[np.uint8]
-    prompt: list[int]
-    suffix: list[int]
-    counted: list[bool]
-    truth: NDArray[np.float32]
-    """[P, 6]: kind, colour, and the box from the picture's corner, in `REACH`."""
+    turns: NDArray[np.int64]
+    """[5, T]: tokens of all turns, and `LessonBatch`'s other four of each."""
+    truth: NDArray[np.int64]
+    """int64[P, 6]: index of kind and colour, and the four numbers that spell the box."""
 
 
 class LessonBatch(NamedTuple):
-    """Lessons as tensors; one row each."""
+    """Lessons as tensors, one row each: a picture and T tokens of the turns about it."""
 
     pixels: Tensor
     """float32[B, 3, H, W]"""
-    prompt: Tensor
-    """int64[B, T]"""
-    prompt_mask: Tensor
-    suffix: Tensor
-    """int64[B, M]: answers, and between them the prompts of further turns."""
-    suffix_mask: Tensor
-    counted: Tensor
-    """bool[B, M]: True on the tokens of answers."""
+    ids: Tensor
+    """int64[B, T]: prompts and answers, without the tokens that end them."""
+    following: Tensor
+    """int64[B, T]: the token of an answer that comes behind each; `UNCOUNTED` for none."""
+    positions: Tensor
+    """int64[B, T]: of each in its own sequence of picture, prompt and answer."""
+    prefix: Tensor
+    """int64[B, T]: length of picture and prompt of each one's turn."""
+    owners: Tensor
+    """int64[B, T]: the turn of each, from 0; -1 for padding."""
     truth: Tensor
-    """float32[B, P, 6]"""
+    """int64[B, P, 6]"""
 
 
 @dataclass(frozen=True)
@@ -113,76 +115,76 @@ class Writing:
 
     def draw(self, drawn: Scene, generator: np.random.Generator) -> Lesson:
         """As many turns about the scene as there is room for."""
-        room, kept, missed = self.room - 1, list[Turn](), 0
+        room, kept, missed = self.room, list[NDArray[np.int64]](), 0
         for turn in turns_about(drawn, generator, self.box, self.mask):
-            length = len(self._prompt(turn)) + len(self._answer(turn))
-            if length <= room:
-                kept.append(turn)
-                room -= length
+            own = self._spelled(turn, len(kept))
+            if own.shape[1] <= room:
+                kept.append(own)
+                room -= own.shape[1]
             else:
                 missed += 1
             if len(kept) == self.most_turns or room < SHORTEST or (kept and missed == MISSES):
                 break
-        return self.lesson(drawn, kept)
+        return self._lesson(drawn, kept)
 
     def lesson(self, drawn: Scene, turns: Sequence[Turn]) -> Lesson:
         """A scene and what is said about it."""
-        first, *further = turns
-        prompt = self.instructions.encode(self.tokenizer, first.prompt, trusted=True)
-        suffix = self._answer(first)
-        counted = [True] * len(suffix)
-        for turn in further:
-            asked, answer = self._prompt(turn), self._answer(turn)
-            suffix += asked + answer
-            counted += [False] * len(asked) + [True] * len(answer)
+        return self._lesson(drawn, [self._spelled(turn, n) for n, turn in enumerate(turns)])
+
+    def _lesson(self, drawn: Scene, spelled: Sequence[NDArray[np.int64]]) -> Lesson:
         pixels = np.full_like(drawn.pixels, 128) if self.grey else drawn.pixels
-        return Lesson(pixels, prompt, suffix, counted, patch_targets(drawn, self.patch_size))
+        truth = patch_targets(drawn, self.patch_size)
+        return Lesson(pixels, np.concatenate(spelled, axis=1), truth)
 
-    def _prompt(self, turn: Turn) -> list[int]:
-        """A prompt between turns: without the begin token."""
-        framed = self.instructions.encode(self.tokenizer, turn.prompt, trusted=True)
-        return framed[1:] if self.instructions.begin else framed
-
-    def _answer(self, turn: Turn) -> list[int]:
+    def tokens(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """A prompt as it stands behind its picture, and the answer with its end token."""
         assert self.tokenizer.eos_id is not None
-        return [*self.tokenizer.encode(turn.answer, trusted=True), self.tokenizer.eos_id]
+        prompt = self.instructions.encode(self.tokenizer, turn.prompt, trusted=True)
+        answer = self.tokenizer.encode(turn.answer, trusted=True)
+        return prompt, [*answer, self.tokenizer.eos_id]
+
+    def _spelled(self, turn: Turn, number: int) -> NDArray[np.int64]:
+        """The five numbers of each token of a turn, as `LessonBatch` names them."""
+        prompt, answer = self.tokens(turn)
+        ids = prompt + answer[:-1]  # nobody reads on from the end
+        start = self.instructions.picture_tokens
+        return np.stack(
+            [
+                np.array(ids),
+                np.array([UNCOUNTED] * (len(prompt) - 1) + answer),
+                start + np.arange(len(ids)),
+                np.full(len(ids), start + len(prompt)),
+                np.full(len(ids), number),
+            ]
+        )
 
     def collate(self, lessons: list[Lesson]) -> LessonBatch:
         """Rows side by side, padded to the room there is, so that shapes repeat."""
         pixels = torch.from_numpy(np.stack([each.pixels for each in lessons]))
-        prompt, prompt_mask = _padded([each.prompt for each in lessons])
-        suffix, suffix_mask = _padded([each.suffix for each in lessons])
-        counted, _ = _padded([[int(c) for c in each.counted] for each in lessons])
+        turns = np.tile(PADDING, (len(lessons), 1, self.room))  # [B 5 T]
+        for row, lesson in zip(turns, lessons, strict=True):
+            row[:, : lesson.turns.shape[1]] = lesson.turns
+        ids, following, positions, prefix, owners = torch.from_numpy(turns).unbind(dim=1)
         return LessonBatch(
             pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
-            prompt,
-            prompt_mask,
-            suffix,
-            suffix_mask,
-            counted.bool(),
+            ids,
+            following,
+            positions,
+            prefix,
+            owners,
             torch.from_numpy(np.stack([each.truth for each in lessons])),
         )
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    length = max(map(len, rows))
-    ids = torch.zeros(len(rows), length, dtype=torch.int64)
-    mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-        mask[number, : len(row)] = True
-    return ids, mask
-
-
-def patch_targets(drawn: Scene, patch: int) -> NDArray[np.float32]:
-    """float32[P, 6]: index of kind and colour (-1 for none), and the box of what covers a patch,
-    x1 y1 x2 y2 in `REACH`."""
-    owners = patch_owners(drawn, patch)
-    none = (BACKGROUND, BACKGROUND, 0.0, 0.0, 0.0, 0.0)
-    rows = [(KINDS.index(t.kind), COLOURS.index(t.colour), *t.box) for t in drawn.objects]
-    truth = np.array([*rows, none], np.float32)[owners]  # [P 6]; -1 takes the last one
-    truth[:, 2:] /= REACH
-    return truth
+def patch_targets(drawn: Scene, patch: int) -> NDArray[np.int64]:
+    """What covers each patch: see `Lesson`. Kind and colour are -1 for none."""
+    size = (drawn.height, drawn.width)
+    rows = [
+        (KINDS.index(t.kind), COLOURS.index(t.colour), *PALIGEMMA.encode(t.box, size))
+        for t in drawn.objects
+    ]
+    none = (BACKGROUND, BACKGROUND, 0, 0, 0, 0)
+    return np.array([*rows, none])[patch_owners(drawn, patch)]  # -1 takes the last one
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ image tower of the bundled park-siglip, which has learned to see. Stage 1 trains
 mixture of all tasks: captions, questions, boxes and masks of scenes drawn as it goes. Stage 2 would
 raise the resolution, which parks do not need.
 
-A picture is followed by as many turns as fit into a row (`data.park.lessons`): the first one is a
-prefix, which picture and prompt see in both directions, further ones follow causally, and only
-answers are learned from. A row then teaches half a dozen answers for the price of one picture.
+A picture is followed by as many turns as fit into a row (`data.park.lessons`), and only answers are
+learned from. A row then teaches half a dozen answers for the price of one picture. No turn sees
+another, and each stands where a first one would: a caption would give the answers of all questions
+behind it away, and reading is easier to learn than seeing.
 
 Every patch is asked what covers it, which the park knows exactly: kind and colour by the vectors
-of their words, and the box. What asks is thrown away afterwards (`Taught`).
+of their words, and the box by those of its places. What asks is thrown away afterwards (`Taught`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sightline.data.park.text import texts as park_texts
 from sightline.data.park.vocabulary import COLOURS, KINDS
 from sightline.data.records import Dataset
 from sightline.hub.load import load_checkpoint
+from sightline.inputs.coordinates import PALIGEMMA as PLACES
 from sightline.inputs.instructions import PALIGEMMA
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import IMAGE, train_vocabulary
@@ -39,7 +41,7 @@ from sightline.models import paligemma
 from sightline.models.gemma import GemmaConfig
 from sightline.models.siglip import ImageTowerConfig
 from sightline.recipes.park_lessons import MaskSpeller, Writing, lesson_loader, spell_box
-from sightline.recipes.park_teacher import Taught, lesson_step
+from sightline.recipes.park_teacher import Taught, lesson_step, order_places
 from sightline.recipes.run import Outcome, Plan, best_model, carry_out
 from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
 from sightline.recipes.splits import CHOOSING, PARK
@@ -49,6 +51,7 @@ from sightline.training import distributed
 from sightline.training.stages import Group, Stage
 
 if TYPE_CHECKING:
+    from sightline.inputs.tokenizers import TextTokenizer
     from sightline.training.options import Progress
 
 
@@ -74,7 +77,7 @@ class ParkPaliGemmaRecipe:
     image_depth: int = 5
     width: int = 192
     depth: int = 4
-    num_heads: int = 6
+    num_heads: int = 4
     kv_heads: int = 2
     mlp_width: int = 512
     vocab_size: int = 1600
@@ -148,7 +151,6 @@ def train_park_paligemma(
     start = replace(start_speaking(recipe), card={"everything": [EVERYTHING]}, beside=beside)
     network = taught(start)
     writing = writing_of(recipe, start, codec)
-    slots = writing.room + writing.instructions.picture_tokens
     learns_from = replace(writing, grey=recipe.blind)
     plan = Plan(
         start=start,
@@ -157,14 +159,14 @@ def train_park_paligemma(
             learns_from, recipe.steps * recipe.batch_size, recipe.easy, recipe.batch_size,
             recipe.seed, recipe.workers,
         ),
-        step=lesson_step(recipe.teaching, slots),
+        step=lesson_step(recipe.teaching),
         steps=recipe.steps,
         stage=_stage(recipe),
         choose=lambda model: exact_answers(
             model.network, learns_from, recipe.eval_limit, CHOOSING
         ),
         judge=lambda model: speech_scores(
-            model, recipe.eval_limit, blind=recipe.blind, codec=codec
+            model, recipe.eval_limit, shown="grey" if recipe.blind else "own", codec=codec
         ),
         test=Dataset(list(ParkRecords("test", count=recipe.eval_limit)), name="park test"),
         inner=lambda network: cast(Taught, network).model,
@@ -179,7 +181,14 @@ def taught(start: Start) -> Taught:
     kinds, colours = (
         [start.processor.text.encode(word)[-1] for word in words] for words in (KINDS, COLOURS)
     )
-    return Taught(start.network, start.config.image.width, kinds, colours)
+    places = place_tokens(start.processor.text)
+    return Taught(start.network, start.config.image.width, kinds, colours, places)
+
+
+def place_tokens(tokenizer: TextTokenizer) -> list[int]:
+    """Tokens of the places of PaliGemma, in their order."""
+    spelled = "".join(PLACES.spelled([number]) for number in range(PLACES.count))
+    return tokenizer.encode(spelled, trusted=True)
 
 
 def _stage(recipe: ParkPaliGemmaRecipe) -> Stage:
@@ -222,6 +231,7 @@ def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = paligemma.PaliGemma(config)
+        order_places(network.decoder.table, place_tokens(tokenizer))
     # a decoder that never learned anything has no words to be spared: patches begin at full length
     nn.init.normal_(network.projector.weight, std=image.width**-0.5)
     if loaded is not None:

@@ -6,11 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sightline.core.errors import MissingDependencyError
 from sightline.core.interfaces import Prompt, TextBatch
@@ -48,6 +49,7 @@ MOST = {
 }
 """Longer than any true answer about six objects; a network that knows nothing writes on and on."""
 BATCH = 32
+Shown = Literal["own", "grey", "other"]
 SHOWN = 24
 """Scenes in the report."""
 
@@ -67,24 +69,27 @@ def exact_answers(network: Any, writing: Writing, count: int, first: int) -> dic
                 for n in range(start, min(start + BATCH, count))
             ]
             for kind, turns in _turns(scenes, writing).items():
-                batch = writing.collate(
-                    [
-                        writing.lesson(drawn, [turn])
-                        for drawn, turn in zip(scenes, turns, strict=True)
-                    ]
-                )
-                found.setdefault(kind, []).extend(_exact(network, batch))
+                found.setdefault(kind, []).extend(_exact(network, writing, scenes, turns))
     scores = {kind: float(np.mean(rows)) for kind, rows in found.items()}
     return {"score": float(np.mean(list(scores.values()))), **scores}
 
 
-def _exact(network: Any, batch: Any) -> list[float]:
-    writer: Writer = network
-    pictures = tuple((pixels,) for pixels in batch.pixels)
-    prompt = Prompt(batch.prompt, batch.prompt_mask, pictures)
-    logits = writer(prompt, TextBatch(batch.suffix, batch.suffix_mask)).logits
-    right = (logits.argmax(dim=-1) == batch.suffix) | ~batch.suffix_mask
+def _exact(
+    network: Writer, writing: Writing, scenes: Sequence[Scene], turns: Sequence[Turn]
+) -> list[float]:
+    lessons = [writing.lesson(*pair) for pair in zip(scenes, ([t] for t in turns), strict=True)]
+    pictures = tuple((pixels,) for pixels in writing.collate(lessons).pixels)
+    prompts, answers = zip(*map(writing.tokens, turns), strict=True)
+    prompt, answer = _padded(prompts), _padded(answers)
+    logits = network(Prompt(prompt.ids, prompt.mask, pictures), answer).logits
+    right = (logits.argmax(dim=-1) == answer.ids) | ~answer.mask
     return right.all(dim=1).float().tolist()
+
+
+def _padded(rows: Sequence[list[int]]) -> TextBatch:
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    return TextBatch(ids, torch.arange(ids.shape[1]) < lengths[:, None])
 
 
 def _turns(scenes: Sequence[Scene], writing: Writing) -> dict[str, list[Turn]]:
@@ -109,11 +114,11 @@ def speech_scores(
     count: int = 2000,
     split: str = "test",
     start: int = 0,
-    blind: bool = False,
+    shown: Shown = "own",
     codec: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """The values of `speech_metrics`, and "score", the mean of the first ones."""
-    found = speech_metrics(model, count, split, start, blind, codec)
+    found = speech_metrics(model, count, split, start, shown, codec)
     values = {name: metric.value for name, metric in found.items()}
     return {"score": float(np.mean([values[name] for name in JUDGED if name in values])), **values}
 
@@ -123,7 +128,7 @@ def speech_metrics(
     count: int = 2000,
     split: str = "test",
     start: int = 0,
-    blind: bool = False,
+    shown: Shown = "own",
     codec: str | os.PathLike[str] | None = None,
 ) -> dict[str, Metric]:
     """What the model says about scenes, by its public tasks.
@@ -138,11 +143,16 @@ def speech_metrics(
         count: scenes.
         split: "test", or "pairs" for kinds in colours that were never seen.
         start: first seed.
-        blind: show grey instead of the pictures.
+        shown: the scenes' "own" pictures, "grey" ones, or those of "other" scenes, by which nothing
+            is right but by chance.
         codec: of the masks; without one there is no "mask".
     """
     scenes = [scene(number, split) for number in range(start, start + count)]
-    pictures = [np.full_like(d.pixels, 128) if blind else d.pixels for d in scenes]
+    pictures = [drawn.pixels for drawn in scenes]
+    if shown == "grey":
+        pictures = [np.full_like(pixels, 128) for pixels in pictures]
+    elif shown == "other":
+        pictures = [*pictures[1:], *pictures[:1]]
     everything, metrics = [EVERYTHING], question_metrics(model, scenes, pictures)
     found = [
         _all(d) for d in detect_each(model, pictures, everything, MOST["detect"], batch_size=BATCH)

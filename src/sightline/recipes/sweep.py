@@ -224,7 +224,8 @@ def _points(recipe: Any, grid: Grid, seeds: int) -> list[_Point]:
                 f"epochs mean nothing beside steps={chosen.steps}: add --set steps=none"
             )
         settings = {
-            key: as_json(getattr(chosen, key, text)) for key, text in zip(grid, values, strict=True)
+            key: as_json(getattr(chosen, key, _number(text)))
+            for key, text in zip(grid, values, strict=True)
         }
         if any(point.settings == settings for point in points):
             raise ConfigError(f"the grid has {settings} twice: give every value once")
@@ -233,6 +234,14 @@ def _points(recipe: Any, grid: Grid, seeds: int) -> list[_Point]:
             for number in range(seeds)
         ]
     return points
+
+
+def _number(text: str) -> float | str:
+    """The value of a setting that is no field of its own (`transfer.lr`), by the looks of it."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _check_folder(out: Path, name: str, recipe: Any) -> None:

@@ -114,17 +114,23 @@ def prepared(
 ) -> Iterator[Row | Failed]:
     """`prepare(source, place)` for each source, in order, at most `ahead` of them in advance.
 
+    The same tuple several times in a row, as for several questions about its pictures, is prepared
+    once; anything else may have changed meanwhile, as an array that a camera fills.
+
     Every core decodes. On the CPU the network wants them too, but it waits for its first batch,
     and whenever one of its threads waits for another a decoder goes on: two cores embed large
     pictures a tenth faster so than with a single decoding thread.
     """
     numbered = enumerate(sources)
     waiting: deque[tuple[str, Future[Row]]] = deque()
+    last: Any = waiting  # no source is this
     pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
     try:
         while True:
             for place, source in islice(numbered, ahead - len(waiting)):
-                waiting.append((source_name(source, place), pool.submit(prepare, source, place)))
+                if source is not last or not isinstance(source, tuple):
+                    last, latest = source, pool.submit(prepare, source, place)
+                waiting.append((source_name(source, place), latest))
             if not waiting:
                 return
             name, future = waiting.popleft()

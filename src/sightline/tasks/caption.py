@@ -48,7 +48,7 @@ def caption_each(
         ConfigError: an option that does not exist or does not fit.
         ImageError: with `on_error="raise"`, a picture that cannot be read.
     """
-    ids, marks, how = _asked(model, prompt, options or {})
+    ids, marks, how = caption_prompt(model, prompt, options or {})
     rows = with_pictures(as_rows(images), marks)
     written = write_each(model, rows, repeat(ids), how, batch_size, on_error)
     return (one if isinstance(one, Failed) else one.text for one in written)
@@ -58,15 +58,15 @@ def caption_stream(
     model: Model, image: Any, prompt: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Iterator[str]:
     """The caption of one picture in pieces, as they come; see `caption_each`."""
-    ids, marks, how = _asked(model, prompt, options or {})
+    ids, marks, how = caption_prompt(model, prompt, options or {})
     (row,) = with_pictures([image], marks)
     return write_stream(model, row, ids, how)
 
 
-def _asked(
+def caption_prompt(
     model: Model, prompt: str | None, options: Mapping[str, Any]
 ) -> tuple[list[int], int, GenerationOptions]:
-    """The prompt's ids, how many pictures it marks, and how to write."""
+    """The prompt's ids, how many pictures it marks, and how to write; see `caption_each`."""
     instructions = require_writer(model, "caption", "write captions")
     rest = dict(options)
     detail = rest.pop("detail", None)

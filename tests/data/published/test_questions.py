@@ -164,6 +164,20 @@ def test_chart_qa(tmp_path):
     ]  # fmt: skip
 
 
+def test_the_two_parts_of_chart_qa_are_one_split(tmp_path):
+    rows = [{"imgname": "1.png", "query": "How many?", "label": "14"}]
+    for part in ("human", "augmented"):
+        document(tmp_path / f"test_{part}.json", rows)
+    picture(tmp_path / "png/1.png")
+    data = open_dataset(tmp_path)
+    assert {(r.id, r.split) for r in data} == {
+        ("test_human/1", "test"), ("test_augmented/1", "test"),
+    }  # fmt: skip
+    document(tmp_path / "test_human_2.json", rows)
+    with pytest.raises(DataError, match="3 lists of the format chartqa: open one of"):
+        open_dataset(tmp_path)
+
+
 def test_gqa(tmp_path):
     entry = {"semantic": [], "entailed": [], "imageId": "2405722", "question": "What is this?",
              "answer": "pipe", "fullAnswer": "This is a pipe.", "isBalanced": True}  # fmt: skip

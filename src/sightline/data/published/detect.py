@@ -23,6 +23,8 @@ FOLDERS = ("train_images", "test_images", "png", "documents", "train2014", "val2
 """What the folders of pictures are called, beside those that are called `images`."""
 OTHER_LAYERS = ("caption", "sentences", "keypoints")
 """Keys of what else is said about COCO's pictures in files of the same form."""
+PARTS = {"chartqa": ("human", "augmented")}
+"""Words in the names of lists that together are one split."""
 ANSWERS = "answers to questions"
 _TABLE = {"index", "question", "image"}
 _TABLE_OF_PATHS = {"index", "question", "image_path"}

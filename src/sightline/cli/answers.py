@@ -1,0 +1,147 @@
+"""`sightline eval caption|vqa|docvqa|chartqa --data PATH`: what a model writes, measured."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sightline.cli.evaluate import blind_table, data_options, finished, open_data
+from sightline.cli.generation import generation_options
+from sightline.cli.loading import load_model
+from sightline.cli.options import batch_option, shared_options
+from sightline.cli.output import Call
+from sightline.cli.progress import Meter
+
+if TYPE_CHECKING:
+    from sightline.data.records import Dataset
+    from sightline.evaluation.judged import Measuring
+    from sightline.evaluation.results import Result
+    from sightline.tasks.model import Model
+
+    Measure = Callable[[Model, Dataset, Measuring], Result]
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked, as the command line says it."""
+
+    data: str
+    format_: str | None
+    split: str | None
+    images: str | None
+    limit: int | None
+    out: Path | None
+    no_blind: bool
+    pictures: int | None
+    batch: int
+    options: dict[str, Any]
+
+    def run(self, call: Call, task: str, measure: Measure) -> int:
+        """Ask, score, print and write; the exit code.
+
+        Args:
+            task: what the model must be able to do.
+        """
+        if self.pictures is not None and self.out is None:
+            raise click.UsageError("--pictures writes a page: say where with --out DIR")
+        dataset = open_data(self.data, self.format_, self.split, self.images)
+        model = load_model(call, task)
+        from sightline.evaluation.judged import Measuring
+
+        with Meter(call, "records") as meter:
+            how = Measuring(self.limit, not self.no_blind, self.batch, self.options, meter.update,
+                            self.out)  # fmt: skip
+            result = measure(model, dataset, how)
+        for line in result.settings["refused"]:
+            call.warn(f"cannot be asked: {line}")
+        blind_table(call, result)
+        code = finished(call, result, self.out)
+        if self.pictures is not None and self.out is not None:
+            from sightline.evaluation.answer_page import answer_page
+
+            answer_page(result, dataset, self.pictures).write(self.out / PAGE)
+            call.note(f"wrote {self.out / PAGE}")
+        return code
+
+
+def asking_options(function: Callable[..., int]) -> Callable[..., Any]:
+    """Data, blind run, pictures, batch and how to write; the function gets one `asking`."""
+
+    @functools.wraps(function)
+    def gathered(*arguments: Any, **given: Any) -> int:
+        own = {name: given.pop(name) for name in Asking.__dataclass_fields__}
+        return function(*arguments, asking=Asking(**own), **given)
+
+    decorated: Callable[..., Any] = shared_options()(gathered)
+    decorated = batch_option(generation_options(decorated))
+    for option in (
+        click.option("--pictures", type=click.IntRange(min=1), metavar="N",
+                     help=f"Write {PAGE} to --out, with the N worst and the N best pictures."),
+        click.option("--no-blind", is_flag=True,
+                     help="Do not ask the same without pictures, which takes less time."),
+    ):  # fmt: skip
+        decorated = option(decorated)
+    return data_options(decorated)
+
+
+@click.command()
+@click.option("--prompt", metavar="TEXT", help="Exactly this, instead of the model's own prompt.")
+@asking_options
+def caption(call: Call, asking: Asking, prompt: str | None) -> int:
+    """Measure captions against those of people: CIDEr, BLEU-4, ROUGE-L.
+
+    The data needs captions: a text file beside each picture, or a column named caption. Beside the
+    score stands that of the same prompt without a picture. A run that was stopped goes on where it
+    was, with the same --out.
+    """
+    from sightline.evaluation.caption import caption as measure
+
+    return asking.run(call, "caption", functools.partial(measure, prompt=prompt))
+
+
+@click.command()
+@asking_options
+def vqa(call: Call, asking: Asking) -> int:
+    """Measure answers to questions about pictures by agreement with people.
+
+    Read are VQAv2, TextVQA and other questions with answers, usually ten each; with one
+    answer each (GQA) it is the share of exact answers. Beside the score stands that of the same
+    model without the pictures. A run that was stopped goes on where it was, with the same --out.
+    """
+    from sightline.evaluation.vqa import vqa as measure
+
+    return asking.run(call, "chat", measure)
+
+
+@click.command()
+@asking_options
+def docvqa(call: Call, asking: Asking) -> int:
+    """Measure answers about documents by the letters that are right (ANLS).
+
+    Beside the score stands that of the same model without the pictures. A run that was stopped goes
+    on where it was, with the same --out.
+    """
+    from sightline.evaluation.docvqa import docvqa as measure
+
+    return asking.run(call, "chat", measure)
+
+
+@click.command()
+@asking_options
+def chartqa(call: Call, asking: Asking) -> int:
+    """Measure answers about charts: numbers may be 5 % off.
+
+    Read is ChartQA; its questions by people and by machines are told apart by the names of their
+    files. Beside the score stands that of the same model without the pictures. A run that was
+    stopped goes on where it was, with the same --out.
+    """
+    from sightline.evaluation.chartqa import chartqa as measure
+
+    return asking.run(call, "chat", measure)
