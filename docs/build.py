@@ -477,7 +477,19 @@ def usage(entry: Any, checkpoints: Sequence[Entry]) -> list[str]:
             "--set lr=1e-5\n```",
         ]
     elif entry.role == "vision-language model":
-        parts.append("How it reads is explained in [a page of its own](../learn/prefix.md).")
+        parts += [
+            "Training, from these weights, by additions to them, or of a tower and a decoder that "
+            "have never met ([guide](../guides/train-writers.md)):",
+            "<!-- not run: takes a GPU and a download -->",
+            f"```console\nsightline train {entry.name} --data FOLDER --out RUN "
+            "--set init=google/paligemma-3b-pt-224\n"
+            f"sightline train {entry.name} --data FOLDER --out RUN "
+            "--set init=google/paligemma-3b-pt-224 --set phases=lora\n"
+            f"sightline train {entry.name} --data FOLDER --out RUN "
+            "--set init_image=google/siglip-so400m-patch14-224 \\\n"
+            "    --set init_text=google/gemma-2b --set phases=alignment,joint,transfer\n```",
+            "How it reads is explained in [a page of its own](../learn/prefix.md).",
+        ]
     else:
         parts.append("There is no training recipe for this system alone; it is a tower of others.")
     return parts

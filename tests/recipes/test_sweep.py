@@ -10,9 +10,10 @@ from sightline.core.errors import ConfigError, TrainingError
 from sightline.data import park
 from sightline.recipes import sweep as sweeping
 from sightline.recipes.dual_encoder import DualEncoderRecipe
+from sightline.recipes.paligemma import PaliGemmaRecipe
 from sightline.recipes.series import FINISHED
-from sightline.recipes.sweep import parse_grid, sweep
-from sightline.recipes.sweep_report import sweep_figure
+from sightline.recipes.sweep import Row, Sweep, SweptRun, parse_grid, sweep
+from sightline.recipes.sweep_report import cells_of, columns_of, sweep_figure
 from sightline.recipes.table import RecipeEntry
 from sightline.tasks.model import load
 
@@ -222,6 +223,26 @@ def test_without_matplotlib_there_is_a_table_all_the_same(training, tmp_path, mo
     sweep("siglip", FREE, {"lr": ["1"]}, tmp_path)
     assert "sweep.png was not drawn: drawing figures needs matplotlib" in caplog.text
     assert (tmp_path / "report.html").is_file() and not (tmp_path / "sweep.png").exists()
+
+
+def test_settings_of_a_phase_can_vary(training, tmp_path):
+    training()
+    grid = {"transfer.lr": ["1e-5", "3e-5"], "image_size": ["32", "64"]}
+    found = sweep("paligemma", PaliGemmaRecipe(init="somewhere"), grid, tmp_path)
+    assert found.grid == {"transfer.lr": [1e-5, 3e-5], "image_size": [32, 64]}
+    assert len({json.dumps(row.settings) for row in found.rows}) == 4
+
+
+def test_a_score_that_not_every_run_has_is_a_dash():
+    """Pictures that are held out may have one label under one seed, and several under another."""
+    runs = [
+        SweptRun(0, 0.5, scores, 1, 1, 1.0, "model")
+        for scores in ({"zeroshot": 0.4, "retrieval": 0.2}, {"retrieval": 0.4})
+    ]
+    rows = (Row({"lr": 1.0}, tuple(runs)), Row({"lr": 2.0}, (runs[0],)))
+    found = Sweep("siglip", {"lr": [1.0, 2.0]}, "retrieval", rows, {})
+    assert columns_of(found)[2:4] == ["test retrieval", "test zeroshot"]
+    assert [cells[2:4] for cells in cells_of(found)] == [["0.3000", "-"], ["0.2000", "0.4000"]]
 
 
 def test_a_run_without_a_held_out_score_cannot_be_compared(monkeypatch):

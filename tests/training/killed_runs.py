@@ -67,26 +67,27 @@ def forked(work: Callable[[], None], die_after: float | None = None) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def counting_writes(folder: Path, limit: int | None, note: Path | None) -> Callable[[], None]:
-    """A run that dies just before write event number `limit` in its folder, or notes how many."""
+def counting_writes(
+    folder: Path, limit: int | None, note: Path | None, run: Callable[[Path], object] = run
+) -> Callable[[], None]:
+    """A run that dies just before write event number `limit` in its folder, or notes all events."""
 
     def work() -> None:
-        seen = 0
+        seen: list[str] = []
 
         def watch(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal seen
             if event not in WRITES or str(folder) not in str(arguments[0]):
                 return
             if event == "open" and not int(arguments[2]) & (os.O_WRONLY | os.O_RDWR):  # type: ignore[call-overload]
                 return
-            seen += 1
-            if seen == limit:
+            seen.append(f"{event} {arguments}")
+            if len(seen) == limit:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(watch)
         run(folder)
         if note is not None:
-            note.write_text(str(seen))
+            note.write_text("\n".join(seen))
 
     return work
 
@@ -121,7 +122,7 @@ def main(folder: Path) -> None:
     logging.getLogger("sightline").addHandler(_Refuse(logging.WARNING))
     dice = random.Random(7)
     forked(counting_writes(folder / "whole", None, folder / "writes"))
-    writes = int((folder / "writes").read_text())
+    writes = len((folder / "writes").read_text().splitlines())
     report: dict[str, object] = {"writes": writes, "whole": outcome(folder / "whole")}
 
     at_writes = []

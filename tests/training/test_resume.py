@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ import torch
 
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.training import checkpoints
-from sightline.training.loop import LoopOptions, RunSummary, train
+from sightline.training.loop import Group, LoopOptions, RunSummary, train
+from sightline.training.settings import changes
 from tests.training import small_run
 from tests.training.small_run import STAGES, losses, network
 
@@ -157,6 +158,13 @@ def test_other_settings_are_refused_with_a_list(tmp_path):
     assert "allow_changes=True" in str(caught.value)
     changed = replace(OPTIONS, allow_changes=True)
     assert run(tmp_path, stages=stages, options=changed).stopped == "finished"
+
+
+def test_a_setting_that_is_younger_than_the_run_may_be_none():
+    assert asdict(Group(("head.*",)))["warmup"] is None
+    assert changes({"lr": 1}, {"lr": 1, "warmup": None}) == []
+    assert changes({"lr": 1}, {"lr": 1, "warmup": 0}) == ["+ warmup = 0"]
+    assert changes({"warmup": 2}, {"warmup": None}) == ["- warmup = 2", "+ warmup = None"]
 
 
 def test_settings_that_change_no_weight_may_differ(tmp_path, whole):

@@ -28,8 +28,8 @@ _KINDS = {
 @click.argument("name", required=False)
 @batch_option
 @click.option("--train", "kind", type=click.Choice([name for name in _KINDS if name != "none"]),
-              help="All weights, low-rank additions (qlora: to weights of 4 bits), the layer behind "
-                   "the image tower, or all but that tower. Default: no training.")  # fmt: skip
+              help="All weights, low-rank additions (qlora: to weights of 4 bits), the layer "
+                   "behind the image tower, or all but the tower. Default: none.")  # fmt: skip
 @click.option("--accumulate", type=click.IntRange(min=1), default=1, show_default=True,
               metavar="K", help="Micro-batches of a training step.")  # fmt: skip
 @click.option("--rank", type=click.IntRange(min=1), default=8, show_default=True, metavar="R",
@@ -59,8 +59,8 @@ def plan(
 
     NAME is a published size such as clip:B/32, a known or bundled name, or a folder. Nothing is
     fetched and no weights are loaded: one step is followed on tensors without memory. Left out are
-    pictures that the loader decodes ahead, evaluation, and the writing of checkpoints. With --memory,
-    '--device cuda' plans for a GPU that this machine does not have.
+    pictures that the loader decodes ahead, evaluation, and the writing of checkpoints. With
+    --memory, '--device cuda' plans for a GPU that this machine does not have.
     """
     from sightline.recipes.free_memory import parse_amount
     from sightline.recipes.plan import plan as predict

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -69,9 +69,9 @@ class Task:
     Names in the templates: caption, question, answer, label, labels, places, said, reply.
     """
 
-    each: Literal["caption", "question", "record", "label", "exchange"]
+    each: Literal["caption", "question", "record", "label", "exchange", "answer"]
     """What one example is made of: a caption, the question, all regions together, the regions of
-    one label, or a conversation of one exchange."""
+    one label, a conversation of one exchange, or one answer of a conversation."""
     prefix: str
     suffix: str
 
@@ -83,6 +83,7 @@ TASKS: Mapping[str, Task] = {
     "detect": Task("record", PALIGEMMA.detection(["{labels}"]), "{places}"),
     "segment": Task("label", PALIGEMMA.segmentation(["{label}"]), "{places}"),
     "written": Task("exchange", "{said}", "{reply}"),
+    "chat": Task("answer", "{said}", "{reply}"),
 }
 
 
@@ -198,6 +199,8 @@ class Examples(Sequence[Example]):
             return int(record.question is not None and bool(record.answers))
         if task.each == "exchange":
             return int([turn.role for turn in record.messages] == ["user", SUPERVISED])
+        if task.each == "answer":
+            return len(_answers(record))
         return (
             len(_labels(record, task)) if task.each == "label" else int(bool(_labels(record, task)))
         )
@@ -206,6 +209,7 @@ class Examples(Sequence[Example]):
         self, record: Record, name: str, task: Task, number: int, generator: np.random.Generator
     ) -> Example:
         fields: dict[str, str] = {}
+        pictures = record.pictures
         if task.each == "caption":
             drawn = generator.integers(len(record.captions)) if self.captions == "drawn" else number
             fields["caption"] = record.captions[drawn]
@@ -214,11 +218,16 @@ class Examples(Sequence[Example]):
             fields["answer"] = self._answer(record.answers, generator)
         elif task.each == "exchange":
             fields["said"], fields["reply"] = (turn.text for turn in record.messages)
+        elif task.each == "answer":
+            place = _answers(record)[number]
+            fields["said"], fields["reply"] = _exchange(record, place)
+            if any(turn.pictures for turn in record.messages):  # those that were shown by then
+                pictures = tuple(p for turn in record.messages[:place] for p in turn.pictures)
         else:
             fields = self._places(record, name, task, number)
         prefix, suffix = task.prefix.format_map(fields), task.suffix.format_map(fields)
         id = f"{record.id}#{name}{number}"
-        return Example(id, record.pictures, prefix, suffix, record.split)
+        return Example(id, pictures, prefix, suffix, record.split)
 
     def _answer(self, answers: Sequence[str], generator: np.random.Generator) -> str:
         if self.answers == "drawn":
@@ -240,6 +249,7 @@ _NEEDS: Mapping[str, str] = {
     "record": "regions",
     "label": "regions with outlines",
     "exchange": "a conversation of one exchange",
+    "answer": "conversations",
 }
 
 
@@ -297,6 +307,19 @@ def dialogue_of(record: Record) -> Dialogue:
     if not any(supervised):
         raise DataError(f"record {record.id!r}: a conversation without an answer teaches nothing")
     return Dialogue(record.id, record.pictures, record.messages, supervised, record.split)
+
+
+def _answers(record: Record) -> list[int]:
+    """Places of the turns that are learnt: answers to the user."""
+    roles = [turn.role for turn in record.messages]
+    pairs = enumerate(pairwise(roles), start=1)
+    return [place for place, (asked, told) in pairs if (asked, told) == ("user", SUPERVISED)]
+
+
+def _exchange(record: Record, place: int) -> tuple[str, str]:
+    """The prompt in front of an answer, as `sightline chat` frames it, and the answer."""
+    *earlier, question = (" ".join(turn.text.split()) for turn in record.messages[:place])
+    return PALIGEMMA.conversation([t for t in earlier if t], question), record.messages[place].text
 
 
 def _learnable(record: Record, task: Task) -> list[Region]:

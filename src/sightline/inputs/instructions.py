@@ -68,6 +68,10 @@ class Instructions:
         """The prompt of a question."""
         return _filled(self.ask, question, "answer questions")
 
+    def conversation(self, earlier: Sequence[str], question: str) -> str:
+        """A question behind earlier turns, which are plain lines without roles, oldest first."""
+        return "\n".join([*earlier, self.question(question)])
+
     def detection(self, names: Sequence[str]) -> str:
         """The prompt that asks for boxes."""
         return _filled(self.detect, self.joiner.join(names), "find boxes")

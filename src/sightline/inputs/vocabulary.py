@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.inputs.subwords import SubwordTokenizer, clip_backend
 from sightline.inputs.tokenizer_files import TokenizerFiles
-from sightline.inputs.tokenizers import Padding, TextSpec
+from sightline.inputs.tokenizers import Padding, TextSpec, TextTokenizer
 from sightline.inputs.word_pieces import BERT_TOKENS, bert_backend
 
 if TYPE_CHECKING:
@@ -86,6 +86,31 @@ def train_vocabulary(
     spec = TextSpec(max_length=max_length, padding=padding)
     files = TokenizerFiles(Path(), {**config, **special}, dict(special))
     return SubwordTokenizer(backend, files, spec)
+
+
+def with_places(tokenizer: TextTokenizer, spec: TextSpec) -> TextTokenizer:
+    """The vocabulary with PaliGemma's tokens of pictures, places and shapes behind its own.
+
+    Args:
+        spec: of the result.
+
+    Raises:
+        ConfigError: a vocabulary that cannot grow.
+    """
+    from tokenizers import AddedToken, Tokenizer
+
+    wanted = (*PLACES, *SHAPES, IMAGE)
+    if all(tokenizer.token_id(token) is not None for token in wanted):
+        return tokenizer.with_spec(spec)
+    if not isinstance(tokenizer, SubwordTokenizer):
+        raise ConfigError(
+            "a vocabulary in a SentencePiece file cannot take the tokens of places: give a folder "
+            "with a tokenizer.json"
+        )
+    backend = Tokenizer.from_str(tokenizer.backend.to_str())
+    backend.add_tokens([AddedToken(token, normalized=False) for token in (*PLACES, *SHAPES)])
+    backend.add_special_tokens([AddedToken(IMAGE, normalized=False)])
+    return SubwordTokenizer(backend, tokenizer.files, spec)
 
 
 def _siglip(texts: Iterable[str], size: int, keep_punctuation: bool) -> Tokenizer:

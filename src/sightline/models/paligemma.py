@@ -108,6 +108,10 @@ class PaliGemma(Writer):
         nn.init.zeros_(self.projector.weight)
         nn.init.zeros_(self.projector.bias)
 
+    def parts_to_compile(self) -> list[nn.Module]:
+        """The stacks of blocks."""
+        return [*super().parts_to_compile(), self.image.transformer]
+
     def image_tokens(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P D"]:
         """Pictures of one size to the vectors that the decoder reads; unscaled."""
         return self.projector(self.image.tokens(pixels))

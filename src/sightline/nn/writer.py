@@ -30,6 +30,10 @@ class Writer(nn.Module):
         self.decoder = decoder
         self.prefix_lm = prefix_lm
 
+    def parts_to_compile(self) -> list[nn.Module]:
+        """What `torch.compile` can make faster: around it are loops over rows."""
+        return [self.decoder]
+
     def prompt_vectors(self, prompt: Prompt) -> list[Float[Tensor, "_ D"]]:
         """What the decoder reads of each row, unequally long.
 
@@ -107,7 +111,9 @@ class Writer(nn.Module):
         lengths = [len(head) for head in heads]
         layout = lay_out(lengths, [1] * len(lengths), device=heads[0].device)
         prefix = layout.prefix if self.prefix_lm else None
-        hidden, cache = self.decoder.start(layout.place(torch.cat(heads)), lengths, prefix, room)
+        hidden, cache = self.decoder.start(
+            layout.place(torch.cat(list(heads))), lengths, prefix, room
+        )
         last = hidden.flatten(0, 1)[layout.predicting]  # [B D]
         return self.logits(last), cache
 

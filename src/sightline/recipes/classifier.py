@@ -161,7 +161,7 @@ def train_classifier(
         DataError: no labels, or data that cannot be read.
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
-    training, validation, test = splits(recipe, kinds=True)
+    training, validation, test = splits(recipe, park="kinds")
     labels = labels_of(training)
     if recipe.image_size is None and not recipe.init and not recipe.variant:
         unit = recipe.patch_size if recipe.tower == "vit" else 1

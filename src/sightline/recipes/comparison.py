@@ -66,7 +66,6 @@ class _Budget:
 
     def train(self, contender: Contender, seed: int, folder: Path) -> Outcome:
         """One run of a recipe."""
-        logger.info("%s, seed %d", contender.name, seed)
         settings = contender.chosen(self.table.shared, self.out / "data", seed, self.steps)
         return train_whole(contender.recipe, settings, folder)
 

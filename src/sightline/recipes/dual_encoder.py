@@ -30,7 +30,7 @@ from sightline.nn.lora import QUERIES_AND_VALUES
 from sightline.objectives.blockwise import check_chunk
 from sightline.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from sightline.objectives.unicl import group_labels, label_contrastive
-from sightline.recipes.settings import RunSettings
+from sightline.recipes.settings import StageSettings
 from sightline.training import distributed
 from sightline.training.accumulation import Step, StepResult, cached_contrastive
 from sightline.training.ring import ring_exchange
@@ -447,7 +447,7 @@ def tower_groups(recipe: DualEncoderRecipe, names: Sequence[str]) -> tuple[Group
 
 
 def training_stage(
-    recipe: RunSettings, steps: int, groups: tuple[Group, ...] = (), name: str = "contrast"
+    recipe: StageSettings, steps: int, groups: tuple[Group, ...] = (), name: str = "contrast"
 ) -> Stage:
     """One stage of AdamW over all that is not frozen."""
     return Stage(
@@ -464,7 +464,7 @@ def training_stage(
     )
 
 
-def number_of_steps(recipe: RunSettings, pictures: int, batch: float | None = None) -> int:
+def number_of_steps(recipe: StageSettings, pictures: int, batch: float | None = None) -> int:
     """`steps`, or those that `epochs` over so many pictures take, at most `most_steps`.
 
     Args:

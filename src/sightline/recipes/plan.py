@@ -5,8 +5,9 @@ Nothing is fetched, loaded or allocated: the configuration says what the network
 decodes ahead, evaluation between the steps, and the copy that saving a checkpoint may make. A
 network that writes is trained on prompts and answers of one length, all of whose logits exist at
 once. For a GPU that is not there the kernels of the CPU stand in, and what its driver and its
-allocator keep is not counted. On a CPU the holes that the C library's heap keeps are part of it (`heap`): in the step of small networks
-with micro-batches they were measured at up to as much again as the tensors.
+allocator keep is not counted. On a CPU the holes that the C library's heap keeps are part of it
+(`heap`): in the step of small networks with micro-batches they were measured at up to as much again
+as the tensors.
 """
 
 from __future__ import annotations

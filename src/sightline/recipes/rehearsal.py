@@ -77,8 +77,8 @@ class Work:
         roles = ROLES.get(self.kind, (self.system.role,))
         if self.system.role not in roles:
             raise UnsupportedTaskError(
-                f"{self.system.name} is a {self.system.role}, and {self.kind} training is for a "
-                f"{' or a '.join(roles)}: use full or lora"
+                f"{self.system.name} has the role of {self.system.role}, and {self.kind} training "
+                f"is for {' or '.join(roles)}: use full or lora"
             )
 
     @property

@@ -14,6 +14,10 @@ R = TypeVar("R")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+OF_PHASES = "phase_settings"
+"""The field of a recipe of several phases that keys such as transfer.lr go to."""
+
+
 class RunSettings(Protocol):
     """The settings that any run has, whatever it trains; meanings as in `DualEncoderRecipe`."""
 
@@ -28,23 +32,9 @@ class RunSettings(Protocol):
     @property
     def image_size(self) -> int | None: ...
     @property
-    def patch_size(self) -> int: ...
-    @property
     def batch_size(self) -> int: ...
     @property
     def accumulate(self) -> int: ...
-    @property
-    def epochs(self) -> float: ...
-    @property
-    def most_steps(self) -> int: ...
-    @property
-    def steps(self) -> int | None: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def warmup(self) -> float: ...
     @property
     def beta2(self) -> float: ...
     @property
@@ -71,6 +61,23 @@ class RunSettings(Protocol):
     def eval_limit(self) -> int: ...
     @property
     def save_every(self) -> int | None: ...
+
+
+class StageSettings(RunSettings, Protocol):
+    """Of a run of one stage."""
+
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def most_steps(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
 
 
 def parse_assignments(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
@@ -103,8 +110,12 @@ def override(recipe: R, settings: Mapping[str, str]) -> R:
     names = [f.name for f in fields(recipe)]  # type: ignore[arg-type]  # a dataclass by contract
     changed: dict[str, Any] = {}
     for key, text in settings.items():
-        if key not in names:
-            raise ConfigError(unknown_name("setting", key, names))
+        if "." in key and OF_PHASES in names:
+            changed[OF_PHASES] = {**changed.get(OF_PHASES, getattr(recipe, OF_PHASES)), key: text}
+            continue
+        if key not in names or key == OF_PHASES:
+            known = [name for name in names if name != OF_PHASES]
+            raise ConfigError(unknown_name("setting", key, known))
         changed[key] = parse(key, text, kinds[key])
     return replace(recipe, **changed)  # type: ignore[type-var]
 

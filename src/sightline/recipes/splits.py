@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -33,12 +33,16 @@ class Splits(NamedTuple):
     test: Dataset
 
 
-def splits(recipe: RunSettings, kinds: bool = False) -> Splits:
+Park = Literal["captions", "kinds", "spoken"]
+"""What drawn parks say: captions; the kind of one thing; or captions, regions and a question."""
+
+
+def splits(recipe: RunSettings, park: Park = "captions") -> Splits:
     """The data's own splits; what it lacks is a seeded share of what is left to train on.
 
     Args:
         recipe: where the data are, and how much of them is held out.
-        kinds: of drawn parks, only scenes with one thing, labelled by its kind.
+        park: of drawn parks, what they say.
 
     Raises:
         ConfigError: no data, or shapes for data that are there already.
@@ -52,7 +56,7 @@ def splits(recipe: RunSettings, kinds: bool = False) -> Splits:
             "own: leave shapes out, or use --data park"
         )
     weights = _weights(recipe.data)
-    return _mixed(weights, recipe, kinds) if weights else _of(recipe.data, recipe, kinds)
+    return _mixed(weights, recipe, park) if weights else _of(recipe.data, recipe, park)
 
 
 def draws_parks(recipe: RunSettings) -> bool:
@@ -64,13 +68,13 @@ def _weights(data: str) -> dict[str, float] | None:
     return None if Path(data).exists() else parse_mixture(data)
 
 
-def _of(path: str, recipe: RunSettings, kinds: bool) -> Splits:
-    return _drawn(recipe, kinds) if path == PARK else _given(open_dataset(path), recipe)
+def _of(path: str, recipe: RunSettings, park: Park) -> Splits:
+    return _drawn(recipe, park) if path == PARK else _given(open_dataset(path), recipe)
 
 
-def _mixed(weights: dict[str, float], recipe: RunSettings, kinds: bool) -> Splits:
+def _mixed(weights: dict[str, float], recipe: RunSettings, park: Park) -> Splits:
     """Each source gives its own parts: training draws by weight, the rest is taken together."""
-    parts = {path: _of(path, recipe, kinds) for path in weights}
+    parts = {path: _of(path, recipe, park) for path in weights}
     held_out = (
         Dataset([record for part in parts.values() for record in part[place]], f"mixture, {name}")
         for place, name in ((1, "validation"), (2, "test"))
@@ -78,13 +82,16 @@ def _mixed(weights: dict[str, float], recipe: RunSettings, kinds: bool) -> Split
     return Splits(Mixture({path: p.training for path, p in parts.items()}, weights), *held_out)
 
 
-def _drawn(recipe: RunSettings, kinds: bool) -> Splits:
+def _drawn(recipe: RunSettings, park: Park) -> Splits:
     size, count = recipe.image_size or PARK_SIZE, recipe.eval_limit
-    objects, label = (1, "kind") if kinds else (None, "phrase")
+    objects, label = (1, "kind") if park == "kinds" else (None, "phrase")
     shapes = parse_shapes(recipe.shapes)
 
     def scenes(split: str, start: int, count: int) -> ParkRecords:
-        return ParkRecords(split, start, count, size, objects, label, shapes)  # type: ignore[arg-type]
+        return ParkRecords(
+            split, start, count, size, objects, label, shapes,  # type: ignore[arg-type]
+            spoken=park == "spoken",
+        )  # fmt: skip
 
     held_out = (
         Dataset(list(scenes("test", start, count)), name=f"park {name}")
@@ -108,13 +115,18 @@ def _given(data: Dataset, recipe: RunSettings) -> Splits:
 def _held_out(
     data: Dataset, records: Sequence[Record], recipe: RunSettings, draw: int
 ) -> tuple[list[Record], Dataset]:
-    """Records without a seeded share of them, and that share; both in their order."""
-    order = np.random.default_rng((recipe.seed, draw)).permutation(len(records))
-    count = max(1, round(recipe.test_share * len(records)))
-    if len(records) <= count:
+    """Records without those of a seeded share of their pictures, and these; both in their order."""
+    pictures = [r.image if isinstance(r.image, Hashable) else id(r.image) for r in records]
+    places = {picture: place for place, picture in enumerate(dict.fromkeys(pictures))}
+    order = np.random.default_rng((recipe.seed, draw)).permutation(len(places))
+    count = max(1, round(recipe.test_share * len(places)))
+    if len(places) <= count:
         raise DataError(
             f"{data.name} has {len(data)} record(s): too few to train on some, to choose by others "
             "and to test on the rest"
         )
-    taken, rest = ([records[int(i)] for i in np.sort(p)] for p in (order[:count], order[count:]))
+    chosen = set(order[:count].tolist())
+    taken, rest = list[Record](), list[Record]()
+    for record, picture in zip(records, pictures, strict=True):
+        (taken if places[picture] in chosen else rest).append(record)
     return rest, Dataset(taken, name=f"{data.name}, held out")

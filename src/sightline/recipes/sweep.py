@@ -33,7 +33,7 @@ from sightline.training.settings import as_json, changes
 
 FORMAT, FORMAT_VERSION = "sightline.sweep", 1
 TABLE = "table.json"
-SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+")
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+=")
 """Characters of settings that every file system takes in a name."""
 LONGEST = 120
 """Characters of a folder's name."""
@@ -78,8 +78,9 @@ class Row:
 
     @property
     def test(self) -> dict[str, float]:
-        """Means over the seeds."""
-        return {name: mean(run.test[name] for run in self.runs) for name in self.runs[0].test}
+        """Means over the seeds, of scores that all have: what is held out may differ."""
+        names = [n for n in self.runs[0].test if all(n in run.test for run in self.runs)]
+        return {name: mean(run.test[name] for run in self.runs) for name in names}
 
     @property
     def best(self) -> SweptRun:
@@ -137,7 +138,7 @@ class _Point:
     def folder(self, out: Path) -> Path:
         """The same for equal settings, however they were written."""
         words = [f"{name}={value}" for name, value in self._facts()]
-        safe = "_".join("".join(c if c in SAFE or c == "=" else "-" for c in w) for w in words)
+        safe = "_".join("".join(c if c in SAFE else "-" for c in w) for w in words)
         if safe != "_".join(words) or len(safe) > LONGEST:  # another may become the same
             digest = hashlib.sha256("_".join(words).encode()).hexdigest()[:8]
             safe = f"{safe[:LONGEST]}_{digest}"
@@ -215,7 +216,7 @@ def _points(recipe: Any, grid: Grid, seeds: int) -> list[_Point]:
         raise ConfigError("a sweep needs settings that vary: give --grid lr=1e-5,3e-5")
     if "seed" in grid:
         raise ConfigError("seeds are no setting to choose by: leave seed out and give --seeds N")
-    points = []
+    points: list[_Point] = []
     for values in product(*grid.values()):
         chosen = override(recipe, dict(zip(grid, values, strict=True)))
         if "epochs" in grid and chosen.steps is not None:
@@ -223,7 +224,8 @@ def _points(recipe: Any, grid: Grid, seeds: int) -> list[_Point]:
                 f"epochs mean nothing beside steps={chosen.steps}: add --set steps=none"
             )
         settings = {
-            key: as_json(getattr(chosen, key, text)) for key, text in zip(grid, values, strict=True)
+            key: as_json(getattr(chosen, key, _number(text)))
+            for key, text in zip(grid, values, strict=True)
         }
         if any(point.settings == settings for point in points):
             raise ConfigError(f"the grid has {settings} twice: give every value once")
@@ -232,6 +234,14 @@ def _points(recipe: Any, grid: Grid, seeds: int) -> list[_Point]:
             for number in range(seeds)
         ]
     return points
+
+
+def _number(text: str) -> float | str:
+    """The value of a setting that is no field of its own (`transfer.lr`), by the looks of it."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _check_folder(out: Path, name: str, recipe: Any) -> None:

@@ -29,9 +29,13 @@ MOST_PANELS = 6
 
 def columns_of(found: Sweep) -> list[str]:
     """Heads of the table."""
-    tests = [f"test {name}" for name in (found.rows[0].test if found.rows else ())]
+    tests = [f"test {name}" for name in _tests_of(found)]
     seeds = ["seeds"] if any(len(row.runs) > 1 for row in found.rows) else []
     return [*found.grid, f"held-out {found.score}", *tests, *seeds, "steps", "minutes"]
+
+
+def _tests_of(found: Sweep) -> list[str]:
+    return list(dict.fromkeys(name for row in found.rows for name in row.test))
 
 
 def cells_of(found: Sweep) -> Iterator[list[str]]:
@@ -44,7 +48,7 @@ def cells_of(found: Sweep) -> Iterator[list[str]]:
         yield [
             *(shown(row.settings[key]) for key in found.grid),
             f"{row.held_out:.4f}{spread}",
-            *(f"{value:.4f}" for value in row.test.values()),
+            *(f"{row.test[n]:.4f}" if n in row.test else "-" for n in _tests_of(found)),
             *([str(len(row.runs))] if several else []),
             str(row.best.steps),
             f"{minutes:.1f}",

@@ -75,6 +75,13 @@ RECIPES: Mapping[str, RecipeEntry] = {
         "train_classifier",
         {},
     ),
+    "paligemma": RecipeEntry(
+        "PaliGemma on captions, questions, boxes and conversations, in phases",
+        "sightline.recipes.paligemma",
+        "PaliGemmaRecipe",
+        "train_paligemma",
+        {},
+    ),
     "mask-codec": RecipeEntry(
         "masks in a few tokens and back: objects of parks, outlines, or pictures of masks",
         "sightline.recipes.mask_codec",

@@ -90,9 +90,9 @@ def _asked(model: Model, messages: Any, options: Mapping[str, Any]) -> tuple[Any
     how = read_task_options(options, MOST)
     said = read_messages(messages)
     earlier = [one_line(turn.text, "turn") for turn in said[:-1] if turn.text.strip()]
-    question = instructions.question(one_line(said[-1].text, "last turn"))
+    prompt = instructions.conversation(earlier, one_line(said[-1].text, "last turn"))
     pictures = tuple(picture for turn in said for picture in turn.pictures)
-    return pictures, framed(model, "\n".join([*earlier, question])), how
+    return pictures, framed(model, prompt), how
 
 
 def _message(message: Any, place: int) -> Said:

@@ -18,7 +18,7 @@ from sightline.training.stages import Group, Stage
 def build_optimiser(network: nn.Module, stage: Stage, learning: Sequence[str]) -> torch.optim.AdamW:
     """AdamW with one group per learning rate and weight decay.
 
-    Each group carries `names` (in the order of its parameters) and `lr_scale`.
+    Each group carries `names` (in the order of its parameters), `lr_scale` and its own `warmup`.
 
     Raises:
         ConfigError: a group's pattern that fits no parameter that learns.
@@ -27,23 +27,24 @@ def build_optimiser(network: nn.Module, stage: Stage, learning: Sequence[str]) -
     rest = Group(("*",))
     for number, group in enumerate(stage.groups):
         select(learning, group.patterns, f"stage {stage.name!r}, group {number}")
-    members: dict[tuple[float, float, bool], list[str]] = {}
+    members: dict[tuple[float, int, float, bool], list[str]] = {}
     for name in learning:
         group = next((g for g in stage.groups if fits(name, g.patterns)), rest)
         decay = stage.weight_decay if group.weight_decay is None else group.weight_decay
         if parameters[name].ndim < 2 or fits(name, stage.no_decay):
             decay = 0.0
         # one call of the kernel takes either shards or whole tensors
-        key = (group.lr_scale, decay, in_shards(parameters[name]))
+        key = (group.lr_scale, group.warmup or 0, decay, in_shards(parameters[name]))
         members.setdefault(key, []).append(name)
     groups: list[dict[str, Any]] = [
         {
             "params": [parameters[name] for name in names],
             "names": names,
             "lr_scale": lr_scale,
+            "warmup": warmup,
             "weight_decay": decay,
         }
-        for (lr_scale, decay, _), names in members.items()
+        for (lr_scale, warmup, decay, _), names in members.items()
     ]
     # the fused kernel is four times as fast as the default one on two cores
     fused = {parameters[name].device.type for name in learning} <= {"cpu", "cuda"}
@@ -54,7 +55,8 @@ def set_rate(optimiser: torch.optim.Optimizer, stage: Stage, step: int) -> float
     """Set every group's rate for update number `step` of the stage, from 0; the stage's rate."""
     factor = rate_factor(step, stage.steps, stage.warmup, stage.schedule, stage.final_lr)
     for group in optimiser.param_groups:
-        group["lr"] = stage.lr * group["lr_scale"] * factor
+        rising = min(1.0, (step + 1) / max(1, group["warmup"]))
+        group["lr"] = stage.lr * group["lr_scale"] * factor * rising
     return stage.lr * factor
 
 

@@ -39,11 +39,15 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], out: objec
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lines "- name = old" and "+ name = new" for every setting that matters and differs."""
+    """Lines "- name = old" and "+ name = new" for every setting that matters and differs.
+
+    A setting that is None now and that the older side does not know has changed nothing: the run
+    was started before it existed.
+    """
     old, new = _flat(before), _flat(now)
     lines = []
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name, ...) == new.get(name, ...):
+        if old.get(name, ...) == new.get(name, ...) or (name not in old and new[name] is None):
             continue
         if name in old:
             lines.append(f"- {name} = {old[name]!r}")

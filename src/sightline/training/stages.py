@@ -29,6 +29,12 @@ class Group:
     """Times the stage's learning rate."""
     weight_decay: float | None = None
     """None: the stage's."""
+    warmup: int | None = None
+    """Steps over which the rate rises in a line, beside the stage's own warm-up."""
+
+    def __post_init__(self) -> None:
+        if self.warmup is not None and self.warmup < 0:
+            raise ConfigError(f"group {self.patterns}: a warm-up of {self.warmup} steps")
 
 
 @dataclass(frozen=True)

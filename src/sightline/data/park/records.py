@@ -33,6 +33,7 @@ class ParkRecords(Sequence[Record]):
     Args:
         label: what a scene of a single object is called: its "phrase" ("red bench") or its "kind".
         shapes: several (height, width) that take turns, see `ParkScenes`.
+        spoken: whether a record also has the scene's regions and one of its questions.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class ParkRecords(Sequence[Record]):
         objects: int | None = None,
         label: Literal["phrase", "kind"] = "phrase",
         shapes: Sequence[tuple[int, int]] = (),
+        spoken: bool = False,
     ) -> None:
         self.label: Literal["phrase", "kind"] = label
+        self.spoken = spoken
         self.scenes = ParkScenes(split, start, count, size, objects, shapes=shapes)
         self.name = f"park {split}" + (f", {objects} object(s)" if objects else "")
 
@@ -59,7 +62,8 @@ class ParkRecords(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return as_record(self.scenes[index], self.label)
+        scene = self.scenes[index]
+        return spoken_record(scene) if self.spoken else as_record(scene, self.label)
 
 
 def as_record(scene: Scene, label: Literal["phrase", "kind"] = "phrase") -> Record:
@@ -103,6 +107,12 @@ def asked_records(scene: Scene) -> list[Record]:
         )
         for number, question in enumerate(scene.questions)
     ]
+
+
+def spoken_record(scene: Scene) -> Record:
+    """The scene with its captions, a region for each object, and one of its questions."""
+    question = scene.questions[scene.seed % len(scene.questions)]
+    return replace(marked_record(scene), question=question.question, answers=(question.answer,))
 
 
 def told_record(scene: Scene) -> Record:
