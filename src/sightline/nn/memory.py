@@ -33,6 +33,7 @@ class KeyValueCache:
         """Positions of each row that are filled; on the host, so that nothing waits for a GPU."""
         self.room = room
         self.memories = [Memory(self) for _ in range(blocks)]
+        self._slots: tuple[Tensor, Tensor] | None = None
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -47,8 +48,18 @@ class KeyValueCache:
         """Positions of the next `count` tokens of each row."""
         return self.lengths[:, None] + torch.arange(count)  # [B T]
 
+    def slots(
+        self, count: int, device: torch.device
+    ) -> tuple[Int[Tensor, "B 1"], Int[Tensor, "B T"]]:
+        """Rows and places of the next `count` tokens, for an index; made once for all blocks."""
+        if self._slots is None:
+            rows = torch.arange(len(self.filled), device=device)[:, None]
+            self._slots = rows, self.places(count).to(device)
+        return self._slots
+
     def advance(self, counts: Sequence[int]) -> None:
         """Take so many of the tokens that were just written into each row as its own."""
+        self._slots = None
         self.filled = [length + count for length, count in zip(self.filled, counts, strict=True)]
 
     def select(self, rows: Int[Tensor, " R"]) -> KeyValueCache:
@@ -79,21 +90,21 @@ class Memory:
         """
         owner, count = self.owner, k.shape[2]
         end = max(owner.filled) + count
-        self.keys, self.values = self._roomy(self.keys, k, end), self._roomy(self.values, v, end)
+        keys, values = self.keys, self.values
+        if keys is None or values is None or keys.shape[2] < end:
+            keys, values = self._larger(keys, k, end), self._larger(values, v, end)
+            self.keys, self.values = keys, values
         if owner.even:
-            self.keys[:, :, end - count : end] = k
-            self.values[:, :, end - count : end] = v
+            keys.narrow(2, end - count, count).copy_(k)
+            values.narrow(2, end - count, count).copy_(v)
         else:
-            rows = torch.arange(len(k), device=k.device)[:, None]  # [B 1]
-            places = owner.places(count).to(k.device)  # [B T]
-            self.keys[rows, :, places] = k.transpose(1, 2)
-            self.values[rows, :, places] = v.transpose(1, 2)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+            rows, places = owner.slots(count, k.device)
+            keys[rows, :, places] = k.transpose(1, 2)
+            values[rows, :, places] = v.transpose(1, 2)
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
-    def _roomy(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
-        """The tensor, if it holds `end` slots, else a larger one with what was in it."""
-        if old is not None and old.shape[2] >= end:
-            return old
+    def _larger(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
+        """A tensor with room for `end` slots, and what was in the old one."""
         slots = max(self.owner.room, end if old is None else 2 * end)
         # zeros: a masked slot that is not a number would still spoil its row
         larger = new.new_zeros(new.shape[0], new.shape[1], slots, new.shape[3])
