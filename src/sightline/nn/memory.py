@@ -52,7 +52,7 @@ class KeyValueCache:
         self, count: int, device: torch.device
     ) -> tuple[Int[Tensor, "B 1"], Int[Tensor, "B T"]]:
         """Rows and places of the next `count` tokens, for an index; made once for all blocks."""
-        if self._slots is None:
+        if self._slots is None or self._slots[1].shape[1] != count:
             rows = torch.arange(len(self.filled), device=device)[:, None]
             self._slots = rows, self.places(count).to(device)
         return self._slots
