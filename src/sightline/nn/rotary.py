@@ -47,5 +47,5 @@ def rotate(x: Float[Tensor, "B N L K"], by: Turns) -> Float[Tensor, "B N L K"]:
     size = by.cos.shape[-1]
     whole = size == x.shape[-1]
     part = at_least_float32(x if whole else x[..., :size])
-    turned = torch.addcmul(part * by.cos, part.roll(size // 2, -1), by.sin).to(x.dtype)
+    turned = (part * by.cos + part.roll(size // 2, -1) * by.sin).to(x.dtype)
     return turned if whole else torch.cat([turned, x[..., size:]], dim=-1)
