@@ -144,6 +144,17 @@ def test_impossible_tokens_are_never_drawn(vocabulary):
         assert draw(logits, ends).tolist() == [first, first + 2]
 
 
+@pytest.mark.parametrize("vocabulary", [1, 100, 128, 1280])
+def test_the_best_token_is_the_first_of_the_highest(vocabulary):
+    scores = np.random.default_rng(0).integers(0, 9, (40, vocabulary)).astype(np.float32)
+    scores[0], scores[1, :-1] = -np.inf, -np.inf  # nothing may follow; one token alone may
+    found, ids = sampling.best(torch.from_numpy(scores))
+    assert ids.tolist() == scores.argmax(axis=1).tolist()
+    assert found.tolist() == scores.max(axis=1).tolist()
+    scores[2, vocabulary // 2] = np.nan
+    assert sampling.best(torch.from_numpy(scores))[0][2].isnan(), "which an answer reports"
+
+
 def test_every_row_draws_the_same_numbers_whatever_its_neighbours():
     many = row_draws(5, 3, 40)
     assert torch.equal(many[2], row_draws(5, 1, 40)[0])

@@ -173,6 +173,18 @@ def test_shared_heads_are_repeated_ones(length: int, cap: float | None, own_mask
     torch.testing.assert_close(kept, weights)
 
 
+@pytest.mark.parametrize("heads", [2, 4, 6])
+def test_shared_heads_in_bfloat16(heads: int) -> None:
+    q, k, v = (drawn(2, n, length, 8, seed=n) for n, length in ((heads, 1), (2, 7), (2, 7)))
+    q, k, v = (part.bfloat16() for part in (q, k, v))
+    mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])[:, None, None]
+    wide = [part.float().repeat_interleave(heads // 2, 1) for part in (k, v)]
+    weights = (q.float() @ wide[0].transpose(-1, -2) * 8**-0.5).masked_fill(~mask, -torch.inf)
+    expected = weights.softmax(-1) @ wide[1]
+    found = attend(q, k, v, mask).float()
+    torch.testing.assert_close(found, expected, rtol=2**-6, atol=2**-6)
+
+
 def test_heads_that_cannot_share() -> None:
     with pytest.raises(ConfigError, match="6 attention heads cannot share 4 heads of keys"):
         Attention(12, 6, kv_heads=4)

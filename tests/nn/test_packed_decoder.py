@@ -9,10 +9,23 @@ from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.core.interfaces import Prompt, TextBatch
+from sightline.generation.contracts import CONTRACTS
 from sightline.models import gemma, gemma2
 from sightline.nn import lora
 from sightline.nn.linear import Linear
-from sightline.nn.packed import PackedAttention, PackedGatedMLP, PackedTable, pack, unpack
+from sightline.nn.mlp import GatedMLP
+from sightline.nn.norms import RMSNorm
+from sightline.nn.packed import (
+    PackedAttention,
+    PackedDecoderBlock,
+    PackedGatedMLP,
+    PackedLinear,
+    PackedRMSNorm,
+    PackedTable,
+    pack,
+    unpack,
+)
+from sightline.nn.packed_linear import gated_product
 from sightline.nn.precision import lower
 from sightline.nn.writer import Writer
 
@@ -47,7 +60,8 @@ def test_a_packed_decoder_answers_as_a_plain_one(
     plain = network(name, dtype)
     packed = pack(copy.deepcopy(plain))
     assert isinstance(packed, Writer)
-    assert {PackedAttention, PackedGatedMLP, PackedTable} <= {type(m) for m in packed.modules()}
+    kinds = {PackedDecoderBlock, PackedAttention, PackedGatedMLP, PackedRMSNorm, PackedTable}
+    assert kinds <= {type(module) for module in packed.modules()}
     a, b = plain(PROMPT, SUFFIX).logits, packed(PROMPT, SUFFIX).logits
     assert (a - b).abs().max() <= near * max(1.0, float(a.abs().max()))
     first, cache = plain.prefill(PROMPT, 1)
@@ -55,6 +69,51 @@ def test_a_packed_decoder_answers_as_a_plain_one(
     ids = torch.tensor([[11], [13]])
     for one, other in ((first, also), (plain.extend(ids, cache), packed.extend(ids, packed_cache))):
         assert (one - other).abs().max() <= near * max(1.0, float(one.abs().max()))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("check", CONTRACTS, ids=lambda check: check.__name__)
+def test_a_packed_decoder_keeps_the_contracts(name: str, check) -> None:
+    check(pack(network(name)), PROMPT)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_a_packed_norm_divides_by_the_root_of_the_mean_square(offset: float, size: float) -> None:
+    torch.manual_seed(0)
+    holder = nn.ModuleList([RMSNorm(48, 1e-6, offset)])
+    holder[0].weight.data.normal_()
+    x, weight = size * torch.randn(3, 5, 48), holder[0].weight.detach().double() + offset
+    wide = x.double()
+    expected = wide / (wide.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+    with torch.no_grad():
+        found = pack(holder)[0](x)
+    assert type(holder[0]) is PackedRMSNorm
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_packed_gate_is_a_plain_one(activation: str, rows: int) -> None:
+    torch.manual_seed(0)
+    holder = nn.ModuleList([GatedMLP(24, 40, activation)]).requires_grad_(False)
+    x = 2 * torch.randn(rows, 24)
+    expected = holder[0](x)
+    pack(holder)
+    assert type(holder[0]) is PackedGatedMLP
+    torch.testing.assert_close(holder[0](x), expected, rtol=1e-5, atol=1e-5)
+    assert type(unpack(holder)[0]) is GatedMLP
+    assert torch.equal(holder[0](x), expected)
+
+
+def test_an_activation_that_no_product_knows_stays_outside() -> None:
+    torch.manual_seed(0)
+    holder = nn.ModuleList([GatedMLP(24, 40, "quick_gelu")]).requires_grad_(False)
+    x = torch.randn(2, 24)
+    expected = holder[0](x)
+    pack(holder)
+    assert type(holder[0]) is GatedMLP and type(holder[0].up) is PackedLinear
+    torch.testing.assert_close(holder[0](x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -110,3 +169,6 @@ def test_packed_weights_stay_where_they_are() -> None:
     packed = pack(network())
     with torch.enable_grad(), pytest.raises(ConfigError, match="answers and no gradients"):
         packed.decoder(torch.randn(1, 3, 20, requires_grad=True))
+    with torch.enable_grad(), pytest.raises(ConfigError, match="answers and no gradients"):
+        packed_up = PackedLinear(torch.randn(8, 20), None)
+        gated_product(torch.randn(1, 20, requires_grad=True), packed_up.weight, torch.ones(1, 8))

@@ -15,7 +15,7 @@ from torch import Tensor
 _LIKELY = 256
 """How many candidates `shortlist` looks at before it takes more."""
 _BLOCK = 64
-"""Tokens whose probabilities `draw` sums first."""
+"""Tokens that `draw` and `best` look at together first."""
 
 
 def penalise_repetition(
@@ -97,6 +97,20 @@ def shortlist(
         if count == size or not (likely[:, -1] > -math.inf).any():
             return likely, order
         count = min(count * 8, size)
+
+
+def best(logits: Float[Tensor, "B V"]) -> tuple[Float[Tensor, " B"], Int[Tensor, " B"]]:
+    """The highest score of each row, and the first token that has it.
+
+    A maximum with its place is searched for one score at a time, one without it in whole registers,
+    so that the place is only searched for among maxima of blocks and then within one.
+    """
+    if logits.shape[1] % _BLOCK:
+        return logits.max(dim=1)
+    blocks = logits.unflatten(1, (-1, _BLOCK))  # [B V/64 64]
+    block = blocks.amax(dim=2).argmax(dim=1)  # [B]
+    scores, place = blocks[torch.arange(len(blocks), device=block.device), block].max(dim=1)
+    return scores, block * _BLOCK + place
 
 
 def draw(logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"]) -> Int[Tensor, " B"]:

@@ -22,7 +22,7 @@ from sightline.generation.constraints import Constraints
 from sightline.generation.options import GenerationOptions
 from sightline.generation.pieces import Decode
 from sightline.generation.rules import Rules, begin
-from sightline.generation.sampling import draw, row_draws, shortlist
+from sightline.generation.sampling import best, draw, row_draws, shortlist
 
 
 def generate(
@@ -124,7 +124,7 @@ def next_tokens(
     if options.sampled:
         ids, chosen = _drawn(ruled / options.temperature, options, uniform)
     else:
-        chosen, ids = ruled.max(dim=1)
+        chosen, ids = best(ruled)
     logprobs = scores.gather(1, ids[:, None])[:, 0] - scores.logsumexp(dim=1)
     return ids, logprobs, chosen != -math.inf
 

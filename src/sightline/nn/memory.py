@@ -27,6 +27,7 @@ class Rows:
         self.filled = list(filled)
         """Positions of each row that are filled; on the host, so that nothing waits for a GPU."""
         self.room = room
+        self._slots: tuple[Tensor, Tensor] | None = None
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
@@ -40,6 +41,20 @@ class Rows:
     def places(self, count: int) -> Int[Tensor, "B T"]:
         """Positions of the next `count` tokens of each row."""
         return self.lengths[:, None] + torch.arange(count)  # [B T]
+
+    def slots(
+        self, count: int, device: torch.device
+    ) -> tuple[Int[Tensor, "B 1"], Int[Tensor, "B T"]]:
+        """Rows and places of the next `count` tokens, for an index; made once for all layers."""
+        if self._slots is None or self._slots[1].shape[1] != count:
+            rows = torch.arange(len(self.filled), device=device)[:, None]
+            self._slots = rows, self.places(count).to(device)
+        return self._slots
+
+    def advance(self, counts: Sequence[int]) -> None:
+        """See `KeyValueCache.advance`."""
+        self._slots = None
+        self.filled = [length + count for length, count in zip(self.filled, counts, strict=True)]
 
 
 class KeyValueCache:
@@ -78,8 +93,7 @@ class KeyValueCache:
 
     def advance(self, counts: Sequence[int]) -> None:
         """Take so many of the tokens that were just written into each row as its own."""
-        filled = zip(self.filled, counts, strict=True)
-        self.rows.filled = [length + count for length, count in filled]
+        self.rows.advance(counts)
 
     def select(self, rows: Int[Tensor, " R"]) -> KeyValueCache:
         """The rows, in that order, in a cache of its own; a row may be taken more than once."""
@@ -111,21 +125,21 @@ class Memory:
         """
         rows, count = self.rows, k.shape[2]
         end = max(rows.filled) + count
-        self.keys, self.values = self._roomy(self.keys, k, end), self._roomy(self.values, v, end)
+        keys, values = self.keys, self.values
+        if keys is None or values is None or keys.shape[2] < end:
+            keys, values = self._larger(keys, k, end), self._larger(values, v, end)
+            self.keys, self.values = keys, values
         if rows.even:
-            self.keys[:, :, end - count : end] = k
-            self.values[:, :, end - count : end] = v
+            keys.narrow(2, end - count, count).copy_(k)
+            values.narrow(2, end - count, count).copy_(v)
         else:
-            each = torch.arange(len(k), device=k.device)[:, None]  # [B 1]
-            places = rows.places(count).to(k.device)  # [B T]
-            self.keys[each, :, places] = k.transpose(1, 2)
-            self.values[each, :, places] = v.transpose(1, 2)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+            own, places = rows.slots(count, k.device)
+            keys[own, :, places] = k.transpose(1, 2)
+            values[own, :, places] = v.transpose(1, 2)
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
-    def _roomy(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
-        """The tensor, if it holds `end` slots, else a larger one with what was in it."""
-        if old is not None and old.shape[2] >= end:
-            return old
+    def _larger(self, old: Tensor | None, new: Float[Tensor, "B G T K"], end: int) -> Tensor:
+        """A tensor with room for `end` slots, and what was in the old one."""
         slots = max(self.rows.room, end if old is None else 2 * end)
         # zeros: a masked slot that is not a number would still spoil its row
         larger = new.new_zeros(new.shape[0], new.shape[1], slots, new.shape[3])

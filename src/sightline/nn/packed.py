@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,19 +24,19 @@ from sightline.core.streams import side_by_side, streams
 from sightline.nn.attention import Attention
 from sightline.nn.blocks import Block, DecoderBlock, Transformer
 from sightline.nn.linear import Linear, TokenTable
-from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, GatedMLP, gelu_tanh, quick_gelu
-from sightline.nn.norms import at_least_float32
-from sightline.nn.packed_decoder import PackedAttention, PackedGatedMLP, PackedTable
+from sightline.nn.mlp import ACTIVATIONS, MLP, QUICK, GatedMLP, quick_gelu
+from sightline.nn.norms import RMSNorm, at_least_float32
+from sightline.nn.packed_decoder import (
+    PackedAttention,
+    PackedDecoderBlock,
+    PackedGatedMLP,
+    PackedRMSNorm,
+    PackedTable,
+)
+from sightline.nn.packed_linear import FUSED
 from sightline.nn.packed_linear import PackedLinear as PackedLinear
 from sightline.nn.packed_linear import product as product
 
-FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
-    F.relu: ("relu", ""),
-    F.silu: ("swish", ""),
-    F.gelu: ("gelu", "none"),
-    gelu_tanh: ("gelu", "tanh"),
-}
-"""Activations to what oneDNN calls them: kind and algorithm."""
 PACKABLE = frozenset({torch.bfloat16, torch.float32})
 """Number types that can be packed."""
 ROWS_A_CORE = 512
@@ -185,12 +185,10 @@ def pack(network: nn.Module) -> nn.Module:
 
 
 def _join(block: DecoderBlock) -> None:
-    """Make one product of the layers of a decoder's block that read the same vectors."""
-    attention, mlp = block.attention, block.mlp
+    """Make one product of the queries, keys and values of a decoder's block."""
+    attention = block.attention
     if type(attention) is Attention and _plain(attention.q, attention.k, attention.v):
         block.attention = PackedAttention(attention, attention.out)
-    if type(mlp) is GatedMLP and _plain(mlp.gate, mlp.up):
-        block.mlp = PackedGatedMLP(mlp, mlp.down)
 
 
 def _plain(*layers: nn.Module) -> bool:
@@ -206,11 +204,18 @@ def _packed(module: nn.Module) -> nn.Module:
         return PackedLinear(module.weight, module.bias)
     if type(module) is TokenTable and module.weight.dtype in PACKABLE:
         return PackedTable(module)
+    if type(module) is DecoderBlock:
+        return PackedDecoderBlock(module)
+    if type(module) is RMSNorm:
+        return PackedRMSNorm(module)
     if type(module) is MLP:
         fusable = module.activation in FUSED or module.activation is quick_gelu
         fc1, fc2 = module.fc1, module.fc2
         if fusable and isinstance(fc1, PackedLinear) and isinstance(fc2, PackedLinear):
             return PackedMLP(fc1, fc2, module.activation)
+    if type(module) is GatedMLP and module.activation in FUSED:
+        if isinstance(module.gate, PackedLinear) and isinstance(module.up, PackedLinear):
+            return PackedGatedMLP(module)
     if type(module) is Transformer and all(_foldable(block) for block in module.blocks):
         return PackedTransformer(nn.ModuleList(PackedBlock(b) for b in module.blocks))
     return module
@@ -222,7 +227,7 @@ def _foldable(block: nn.Module) -> bool:
 
 PACKED = (
     PackedLinear, PackedMLP, PackedBlock, PackedTransformer, PackedAttention, PackedGatedMLP,
-    PackedTable,
+    PackedRMSNorm, PackedTable, PackedDecoderBlock,
 )  # fmt: skip
 """What `unpack` makes plain again."""
 

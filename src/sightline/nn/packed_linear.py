@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError
 from sightline.nn.linear import Linear
+from sightline.nn.mlp import gelu_tanh
+
+FUSED: Mapping[Callable[..., Tensor], tuple[str, str]] = {
+    F.relu: ("relu", ""),
+    F.silu: ("swish", ""),
+    F.gelu: ("gelu", "none"),
+    gelu_tanh: ("gelu", "tanh"),
+}
+"""Activations to what oneDNN calls them inside a product: kind and algorithm."""
 
 
 class Packed(nn.Module):
@@ -50,7 +60,7 @@ class PackedLinear(Packed):
         self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
-        return product(x, self.weight, self.bias)
+        return product(x, self.weight, self._buffers["bias"])
 
     def plain(self) -> Linear:
         """The layer that this was made of."""
@@ -86,14 +96,34 @@ def product(
     Raises:
         ConfigError: a gradient is wanted.
     """
+    _without_gradient(x)
+    x = x.to(weight.dtype)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise.default(
+        x, weight, bias, kind, [], algorithm
+    )
+    return result
+
+
+def gated_product(
+    x: Float[Tensor, "*B D"], weight: Tensor, gate: Float[Tensor, "*B O"]
+) -> Float[Tensor, "*B O"]:
+    """x W^T * gate with a packed weight, in the weight's number type, which `gate` has already.
+
+    Raises:
+        ConfigError: a gradient is wanted.
+    """
+    _without_gradient(x)
+    x = x.to(weight.dtype)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, weight, None, "mul")
+    return result
+
+
+def _without_gradient(x: Tensor) -> None:
     if torch.is_grad_enabled() and x.requires_grad:
         raise ConfigError(
             "packed weights give answers and no gradients: load the model with dtype='float32', or "
             "call sightline.nn.packed.unpack(network) first"
         )
-    x = x.to(weight.dtype)
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, kind, [], algorithm)
-    return result
 
 
 def reordered(weight: Tensor) -> Tensor:

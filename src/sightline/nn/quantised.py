@@ -28,7 +28,8 @@ from sightline.nn.blocks import Block, Transformer
 from sightline.nn.linear import Linear
 from sightline.nn.mlp import QUICK, quick_gelu
 from sightline.nn.norms import LayerNorm
-from sightline.nn.packed import FUSED, PackedTransformer
+from sightline.nn.packed import PackedTransformer
+from sightline.nn.packed_linear import FUSED
 
 LARGEST = 127
 """Of a signed 8-bit number; -128 is left out, so that the range is symmetric."""

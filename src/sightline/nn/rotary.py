@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.core.errors import ConfigError
+from sightline.nn.norms import at_least_float32
 
 
 class Turns(NamedTuple):
@@ -44,7 +45,7 @@ def turns(
 def rotate(x: Float[Tensor, "B N L K"], by: Turns) -> Float[Tensor, "B N L K"]:
     """Queries or keys, turned; components behind the turned ones stay. In float32 or wider."""
     size = by.cos.shape[-1]
-    part = x[..., :size]
-    first, second = part.chunk(2, dim=-1)
-    turned = (part * by.cos + torch.cat([second, first], dim=-1) * by.sin).to(x.dtype)
-    return turned if size == x.shape[-1] else torch.cat([turned, x[..., size:]], dim=-1)
+    whole = size == x.shape[-1]
+    part = at_least_float32(x if whole else x[..., :size])
+    turned = (part * by.cos + part.roll(size // 2, -1) * by.sin).to(x.dtype)
+    return turned if whole else torch.cat([turned, x[..., size:]], dim=-1)
