@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.evaluate import blind_table, data_options, finished, open_data
+from sightline.cli.evaluate import (
+    PAGE,
+    blind_table,
+    data_options,
+    finished,
+    open_data,
+    picture_options,
+)
 from sightline.cli.generation import generation_options
 from sightline.cli.loading import load_model
 from sightline.cli.options import batch_option, shared_options
@@ -24,8 +31,6 @@ if TYPE_CHECKING:
     from sightline.tasks.model import Model
 
     Measure = Callable[[Model, Dataset, Measuring], Result]
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,7 @@ def asking_options(function: Callable[..., int]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = shared_options()(gathered)
     decorated = batch_option(generation_options(decorated))
-    for option in (
-        click.option("--pictures", type=click.IntRange(min=1), metavar="N",
-                     help=f"Write {PAGE} to --out, with the N worst and the N best pictures."),
-        click.option("--no-blind", is_flag=True,
-                     help="Do not ask the same without pictures, which takes less time."),
-    ):  # fmt: skip
-        decorated = option(decorated)
-    return data_options(decorated)
+    return data_options(picture_options(decorated))
 
 
 @click.command()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PARK, SCENES = "park", 100
 """What `eval explain` draws by itself, and how many scenes."""
+PAGE = "report.html"
 
 
 def data_options(function: F) -> F:
@@ -50,6 +51,18 @@ def result_options(function: F) -> F:
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
                      help="Write results.json and samples.jsonl there."),
     )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def picture_options(function: F) -> F:
+    """--no-blind, --pictures."""
+    for option in (
+        click.option("--pictures", type=click.IntRange(min=1), metavar="N",
+                     help=f"Write {PAGE} to --out, with the N worst and the N best pictures."),
+        click.option("--no-blind", is_flag=True,
+                     help="Do not ask the same without pictures, which takes less time."),
+    ):  # fmt: skip
         function = option(function)
     return function
 

@@ -72,6 +72,8 @@ COMMANDS: Mapping[str, Entry] = {
     "eval grounding": Entry(
         "grounding:grounding", "Measure the boxes given for expressions", TRAIN
     ),
+    "eval detect": Entry("grounding:detect", "Measure the boxes of all that is labelled", TRAIN),
+    "eval segment": Entry("grounding:segment", "Measure the masks given for labels", TRAIN),
     "eval compositionality": Entry(
         "compositionality:compositionality", "Measure whether word order and words count", TRAIN
     ),

@@ -29,6 +29,17 @@ def answer_page(result: Result, dataset: Dataset, count: int) -> Report:
         dataset: the records that were measured; the pictures that are shown are read again.
         count: pictures of each kind.
     """
+    page = opened(result)
+    answered = [sample for sample in result.samples if sample.raw is not None]
+    page.section("Worst", "Score and, where it was asked, what the words alone give.")
+    _gallery(page, sorted(answered, key=_badness, reverse=True)[:count], dataset)
+    page.section("Best")
+    _gallery(page, sorted(answered, key=_badness)[:count], dataset)
+    return page.section("Signature").code(result.signature)
+
+
+def opened(result: Result) -> Report:
+    """A page that holds what a result says in numbers, ready for its pictures."""
     partial = ", PARTIAL" if result.partial else ""
     page = Report(f"{result.task} on {result.data}", f"{result.model or 'a model'}{partial}")
     page.facts({result.headline: result.value, result.counted: result.n})
@@ -36,12 +47,7 @@ def answer_page(result: Result, dataset: Dataset, count: int) -> Report:
         sees = result.verdict.startswith(BETTER)
         page.note(f"{result.verdict}.", "success" if sees else "warning")
     _numbers(page, result)
-    answered = [sample for sample in result.samples if sample.raw is not None]
-    page.section("Worst", "Score and, where it was asked, what the words alone give.")
-    _gallery(page, sorted(answered, key=_badness, reverse=True)[:count], dataset)
-    page.section("Best")
-    _gallery(page, sorted(answered, key=_badness)[:count], dataset)
-    return page.section("Signature").code(result.signature)
+    return page
 
 
 def _badness(sample: Sample) -> tuple[float, float]:

@@ -9,37 +9,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.core.errors import DataError
+from sightline.core.errors import DataError, InputError
 from sightline.core.outputs import Box, Detection
 from sightline.data.records import Dataset, Record
 from sightline.data.regions import Region
 from sightline.evaluation import results
 from sightline.evaluation.records import UNREADABLE, Progress, data_sha256, drawn_part
 from sightline.evaluation.results import Metric, Result, Sample
+from sightline.evaluation.shown import (
+    BASELINE,
+    FindingModel,
+    Shown,
+    against_grey,
+    picture_of,
+    show,
+)
 from sightline.metrics.grounding import THRESHOLDS
 from sightline.metrics.grounding import grounding as score_boxes
 from sightline.metrics.intervals import RESAMPLES, bootstrap_counts, mean_of
-from sightline.tasks.batching import read_named
 
 VERSION = 1
 """Raised when the same model and data would score differently than before."""
 HEADLINE = "acc@0.5"
 _NAMES = (*(f"acc@{each}" for each in THRESHOLDS), "mean_iou")
-_GREY = 127
-
-
-class FindingModel(Protocol):
-    """The part of a loaded model that finds what it is told."""
-
-    def detect(self, image: Any, queries: Iterable[str] | None = None) -> Any: ...
 
 
 class _Asked(NamedTuple):
@@ -51,6 +50,16 @@ class _Asked(NamedTuple):
     blind: Box | None
     reason: str | None
     """Why the picture could not be read."""
+    refused: bool = False
+    """Whether the model cannot be asked for it."""
+
+    @property
+    def status(self) -> str:
+        """As a sample has it."""
+        if self.reason is not None:
+            return "missing"
+        wrong = self.box is not None and not np.isfinite(self.box).all()
+        return "invalid" if wrong or self.refused else "ok"
 
 
 def grounding(
@@ -60,6 +69,7 @@ def grounding(
     progress: Progress | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    blind: bool = True,
 ) -> Result:
     """acc@0.5, acc@0.7, acc@0.9 and mean IoU over expressions, with the same blind.
 
@@ -73,6 +83,7 @@ def grounding(
         progress: called with records done and their total.
         seed: of the sample and of the intervals.
         resamples: draws of the intervals; 0 leaves those out.
+        blind: ask before grey pictures too, and test whether the model gains by looking.
 
     Raises:
         DataError: no record has an expression.
@@ -88,33 +99,35 @@ def grounding(
     records = drawn_part(usable, limit, seed)
     asked: list[_Asked] = []
     for place, record in enumerate(records):
-        asked += _ask(model, record, place)
+        asked += _ask(model, record, place, blind)
         if progress is not None:
             progress(place + 1, len(records))
-    scores, blind = (_scores(asked, each) for each in ([a.box for a in asked],
-                                                       [a.blind for a in asked]))  # fmt: skip
+    scores = _scores(asked, [a.box for a in asked])
+    unseen = _scores(asked, [a.blind for a in asked]) if blind else None
     digest = results.short_hash([data_sha256(records), *sorted(map(_truth, asked))])
     reasons = {a.record.id: a.reason for a in asked if a.reason is not None}
     missing = tuple(f"{name}: {reason}" for name, reason in reasons.items())
+    samples = _samples(asked, scores, unseen)
     return results.build(
         model, "grounding", VERSION, HEADLINE, digest,
-        {"boxes": "first", "blind": "grey-same-size", "expressions": len(asked)},
+        {"boxes": "first", "blind": BASELINE, "expressions": len(asked)},
         started,
         variant="first box",
         metrics=_metrics(asked, scores, seed, resamples),
         n=len(asked),
         data=dataset.name,
-        n_invalid=sum(a.box is not None and not np.isfinite(a.box).all() for a in asked),
-        n_unparsed=sum(a.box is None and a.reason is None for a in asked),
+        n_invalid=sum(a.status == "invalid" for a in asked),
+        n_unparsed=sum(a.box is None and a.status == "ok" for a in asked),
         n_missing=sum(a.reason is not None for a in asked),
         n_excluded=len(dataset) - len(usable),
         missing=missing,
-        groups=_groups(asked, scores, blind, seed, resamples),
-        settings={"limit": limit, "records": len(records)},
+        groups=_groups(asked, scores, unseen, seed, resamples),
+        settings={"limit": limit, "records": len(records), "blind": blind},
         seed=seed,
         counted="expressions",
         partial=len(records) < len(usable),
-        samples=tuple(_sample(*each) for each in zip(asked, scores[:, -1].tolist(), strict=True)),
+        samples=samples,
+        **against_grey(samples, seed),
     )  # fmt: skip
 
 
@@ -123,19 +136,26 @@ def _expressions(record: Record) -> list[Region]:
     return [r for r in record.regions if names.count(r.label) == 1 and not r.crowd]
 
 
-def _ask(model: FindingModel, record: Record, place: int) -> list[_Asked]:
+def _ask(model: FindingModel, record: Record, place: int, blind: bool) -> list[_Asked]:
     """What is answered about each expression of a picture, which is decoded once."""
-    regions = _expressions(record)
+    shown = show(record, place)
+    return [_answer(model, record, region, shown, blind) for region in _expressions(record)]
+
+
+def _answer(
+    model: FindingModel, record: Record, region: Region, shown: Shown, blind: bool
+) -> _Asked:
+    """One expression; what fails here leaves the others of its picture alone."""
+    if shown.pixels is None:
+        return _Asked(record, region, None, None, shown.reason)
     try:
-        pixels = read_named(record.image, place)
+        box = _first(model.detect(shown.pixels, [region.label]))
+        unseen = _first(model.detect(shown.grey, [region.label])) if blind else None
     except UNREADABLE as error:
-        return [_Asked(record, region, None, None, str(error)) for region in regions]
-    grey = np.full_like(pixels, _GREY)
-    answers = []
-    for region in regions:
-        box, blind = (_first(model.detect(shown, [region.label])) for shown in (pixels, grey))
-        answers.append(_Asked(record, region, box, blind, None))
-    return answers
+        return _Asked(record, region, None, None, str(error))
+    except InputError:
+        return _Asked(record, region, None, None, None, refused=True)
+    return _Asked(record, region, box, unseen, None)
 
 
 def _first(found: Sequence[Detection]) -> Box | None:
@@ -153,8 +173,8 @@ def _metrics(
 ) -> dict[str, Metric]:
     if not asked:
         return {name: Metric(math.nan) for name in _NAMES}
-    places = {_picture(a.record): place for place, a in enumerate(asked)}
-    drawn = torch.tensor([places[_picture(a.record)] for a in asked])
+    places = {picture_of(a.record): place for place, a in enumerate(asked)}
+    drawn = torch.tensor([places[picture_of(a.record)] for a in asked])
     low, high = bootstrap_counts(mean_of(scores), len(asked), drawn, resamples, seed=seed)
     ends = zip(low.tolist(), high.tolist(), strict=True)
     values = scores.mean(dim=0).tolist()
@@ -162,7 +182,7 @@ def _metrics(
 
 
 def _groups(
-    asked: Sequence[_Asked], scores: Tensor, blind: Tensor, seed: int, resamples: int
+    asked: Sequence[_Asked], scores: Tensor, blind: Tensor | None, seed: int, resamples: int
 ) -> dict[str, dict[str, Metric]]:
     labels = sorted({a.record.label for a in asked if a.record.label is not None})
     by_label: dict[str, Metric] = {}
@@ -170,22 +190,22 @@ def _groups(
         rows = [place for place, a in enumerate(asked) if a.record.label == label]
         part = _metrics([asked[place] for place in rows], scores[rows], seed, resamples)
         by_label[label] = part[HEADLINE]
+    if blind is None:
+        return {"label": by_label}
     return {"label": by_label, "blind": _metrics(asked, blind, seed, resamples)}
-
-
-def _picture(record: Record) -> str:
-    """The same for records of one file, as RefCOCO has one for each expression."""
-    image = record.image
-    return results.short_hash([str(image)]) if isinstance(image, Path) else record.id
 
 
 def _truth(asked: _Asked) -> str:
     return f"{asked.record.id} {asked.region.label} {asked.region.box}"
 
 
-def _sample(asked: _Asked, overlap: float) -> Sample:
+def _samples(asked: Sequence[_Asked], scores: Tensor, blind: Tensor | None) -> tuple[Sample, ...]:
+    without = [None] * len(asked) if blind is None else blind[:, 0].tolist()
+    return tuple(map(_sample, asked, scores[:, -1].tolist(), without))
+
+
+def _sample(asked: _Asked, overlap: float, blind: float | None) -> Sample:
     right = overlap >= THRESHOLDS[0]
-    wrong = asked.box is not None and not np.isfinite(asked.box).all()
     return Sample(
         id=f"{asked.record.id}#{asked.record.regions.index(asked.region)}",
         kind="grounding",
@@ -194,6 +214,7 @@ def _sample(asked: _Asked, overlap: float) -> Sample:
         rank=1.0 if right else math.inf,
         score=float(right),
         prompt=asked.region.label,
-        group=_picture(asked.record),
-        status="missing" if asked.reason is not None else "invalid" if wrong else "ok",
+        group=picture_of(asked.record),
+        status=asked.status,
+        blind_score=blind,
     )

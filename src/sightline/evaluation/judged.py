@@ -154,7 +154,7 @@ def judge(
     scored = _scored(samples, names[0], said, unseen)
     paired = blind and said[names[0]].of_totals is None  # the score of a set has no pairs
     tests = {"blind": compare_blind(scored, seed)} if paired else {}
-    verdict = _verdict(tests["blind"]) if paired else ""
+    verdict = verdict_of(tests["blind"]) if paired else ""
     return Judged(scored, told(said), groups, tests, verdict, _unparsed(samples))
 
 
@@ -209,7 +209,8 @@ def _numbered(names: Sequence[str]) -> torch.Tensor:
     return torch.tensor([places[name] for name in names], dtype=torch.long)
 
 
-def _verdict(test: PairedTest) -> str:
+def verdict_of(test: PairedTest) -> str:
+    """What a test against the same model without pictures comes to, in one line."""
     p = f"p {test.p_value:.4f}" if test.p_value >= 0.0001 else "p < 0.0001"
     between = f"{test.difference:+.4f}, 95 % {test.low:+.4f} to {test.high:+.4f}; {p}"
     told = BETTER if test.difference > 0 else "worse"
