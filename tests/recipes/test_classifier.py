@@ -112,7 +112,7 @@ def test_the_loss_of_micro_batches_is_a_sum_over_pictures():
 
 def test_drawn_parks_are_scenes_of_one_thing_named_by_its_kind():
     training, validation, test = splits(
-        replace(SMALL, data="park", image_size=32, eval_limit=3), kinds=True
+        replace(SMALL, data="park", image_size=32, eval_limit=3), park="kinds"
     )
     kinds = {record.label for part in (validation, test) for record in part}
     assert kinds and all(" " not in str(kind) for kind in kinds)

@@ -16,15 +16,18 @@ from safetensors.torch import load_file
 
 import sightline
 from sightline.core.errors import CheckpointError, ConfigError, DataError
-from sightline.data.examples import Examples
+from sightline.data.examples import Example, Examples
 from sightline.data.formats import open_dataset
 from sightline.data.park import scene
 from sightline.data.park.records import told_record
 from sightline.data.records import Record
 from sightline.data.turns import Turn
+from sightline.inputs.tokenizers import TextSpec
+from sightline.inputs.vocabulary import with_places
 from sightline.models import paligemma
 from sightline.recipes.answer_data import Speller, collate, examples_of, tasks_of
 from sightline.recipes.answer_loss import answer_loss
+from sightline.recipes.answer_scores import answer_scores
 from sightline.recipes.paligemma import PaliGemmaRecipe, start_of, train_paligemma
 from sightline.recipes.speaking import Sizes, joined, resized, weights_of
 from sightline.recipes.splits import splits
@@ -186,7 +189,16 @@ def test_a_tower_and_a_decoder_are_joined(published, name, tmp_path) -> None:
     assert start.config.image_token == places[2]
 
 
-def test_parts_of_other_systems_are_refused(tmp_path) -> None:
+def test_a_vocabulary_that_cannot_grow_is_refused() -> None:
+    class Pieces:
+        def token_id(self, token: str) -> None:
+            return None
+
+    with pytest.raises(ConfigError, match=r"SentencePiece file cannot take the tokens of places"):
+        with_places(Pieces(), TextSpec())  # type: ignore[arg-type]
+
+
+def test_parts_of_other_systems_are_refused() -> None:
     with pytest.raises(ConfigError, match="comes from a gemma or a gemma2 or a paligemma"):
         joined(Sizes(), None, "park-siglip", [], 0)
     with pytest.raises(ConfigError, match="give it as init_image or init_text"):
@@ -306,6 +318,32 @@ def test_other_settings_of_a_phase_that_is_done_are_refused(phased) -> None:
     other = replace(recipe, phase_settings={**SMALLER, "alignment.lr": "0.01"})
     with pytest.raises(ConfigError, match=r"alignment\.lr = '0\.01'"):
         train_paligemma(other, folder)
+
+
+def test_minutes_are_those_of_all_phases(parks, tmp_path) -> None:
+    recipe = small(parks["vqa"], phases=("scratch", "alignment"), steps=1, eval_limit=2)
+    stopped = train_paligemma(recipe, tmp_path, minutes=1e-6)
+    assert (stopped.summary.stopped, stopped.summary.steps) == ("minutes", 1)
+    assert not (tmp_path / "2-alignment").exists()
+    done = train_paligemma(recipe, tmp_path)
+    assert (done.summary.stopped, done.summary.steps) == ("finished", 2)
+    assert done.before == stopped.before
+
+
+def test_a_mark_of_a_newer_version_is_refused(phased, tmp_path) -> None:
+    recipe, _, folder = phased
+    document = json.loads((folder / "1-scratch" / "phase.json").read_text())
+    (tmp_path / "1-scratch").mkdir()
+    (tmp_path / "1-scratch" / "phase.json").write_text(json.dumps({**document, "version": 2}))
+    with pytest.raises(CheckpointError, match="version 2: install the newer Sightline"):
+        train_paligemma(recipe, tmp_path)
+
+
+def test_pictures_that_cannot_be_read_are_no_score(published) -> None:
+    start, _ = weights_of(str(published[2]))
+    examples = [Example("lost", (Path("nowhere.png"),), "caption en", "a ball")]
+    with pytest.raises(DataError, match="none of the pictures to score on can be read"):
+        answer_scores(start.as_model("tiny"), examples, 128, 10)
 
 
 def test_a_damaged_mark_is_named(phased, tmp_path) -> None:

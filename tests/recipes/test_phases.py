@@ -13,7 +13,7 @@ from sightline.recipes.settings import override
 from sightline.recipes.speaking import with_additions
 from sightline.recipes.towers import Start
 from sightline.training.optimisers import build_optimiser, set_rate
-from sightline.training.stages import begin_stage
+from sightline.training.stages import Group, begin_stage
 
 
 def tiny() -> nn.Module:
@@ -78,6 +78,11 @@ def test_the_tower_warms_up_slowly_where_it_learns() -> None:
         assert own[False]["lr"] == rate
     # a tower that does not learn has no group, which would fit nothing
     assert phase.stage(network, 100, freeze=("image.*",)).groups == ()
+
+
+def test_a_negative_warm_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a warm-up of -1 steps: use 0 or more"):
+        Group(("*",), warmup=-1)
 
 
 def test_settings_reach_their_phase_alone() -> None:

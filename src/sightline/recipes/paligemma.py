@@ -179,8 +179,10 @@ class PaliGemmaRecipe:
     def alone(self, phase: Phase) -> PaliGemmaRecipe:
         """The recipe of one phase, as its checkpoints record it."""
         own = {k: v for k, v in self.phase_settings.items() if k.startswith(f"{phase.name}.")}
-        batch = {"batch_size": phase.batch_size, "accumulate": phase.accumulate}
-        return replace(self, phases=(phase.name,), phase_settings=own, **batch)
+        return replace(
+            self, phases=(phase.name,), phase_settings=own, batch_size=phase.batch_size,
+            accumulate=phase.accumulate,
+        )  # fmt: skip
 
     def _usual(self) -> tuple[str, ...]:
         if self.init:

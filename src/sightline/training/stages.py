@@ -34,7 +34,9 @@ class Group:
 
     def __post_init__(self) -> None:
         if self.warmup is not None and self.warmup < 0:
-            raise ConfigError(f"group {self.patterns}: a warm-up of {self.warmup} steps")
+            raise ConfigError(
+                f"group {self.patterns}: a warm-up of {self.warmup} steps: use 0 or more"
+            )
 
 
 @dataclass(frozen=True)
