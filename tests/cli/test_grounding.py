@@ -1,4 +1,4 @@
-"""`eval grounding|detect|segment` from the command line, on drawn parks with a tiny random PaliGemma."""
+"""`eval grounding|detect|segment` from the command line, with a tiny random PaliGemma on parks."""
 
 from __future__ import annotations
 
