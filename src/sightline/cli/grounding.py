@@ -103,7 +103,9 @@ def grounding(call: Call, looking: Looking) -> int:
 
     return looking.run(
         call, "detect", measured,
-        lambda model, result: lambda pixels, sample: model.detect(pixels, [sample.prompt])[:1],
+        lambda model, result: (
+            lambda pixels, sample: model.detect(pixels, [sample.prompt or ""])[:1]
+        ),
     )  # fmt: skip
 
 
@@ -144,5 +146,5 @@ def segment(call: Call, looking: Looking) -> int:
 
     return looking.run(
         call, "segment", measure,
-        lambda model, result: lambda pixels, sample: model.segment(pixels, [sample.prompt]),
+        lambda model, result: lambda pixels, sample: model.segment(pixels, [sample.prompt or ""]),
     )  # fmt: skip
