@@ -49,7 +49,7 @@ def test_instances_are_those_that_are_asked_for(query: str) -> None:
     for seed in range(30):
         drawn = scene(seed)
         asked = query if query == EVERYTHING else getattr(drawn.objects[0], query)
-        parts = instances(drawn, asked, spelled).split(" ; ")
+        parts = instances(drawn, [asked], spelled).split(" ; ")
         meant = [t for t in drawn.objects if asked in (EVERYTHING, t.kind, t.name)]
         named = Counter(t.name if asked == EVERYTHING else asked for t in meant)
         assert Counter(part.split("] ")[1] for part in parts) == named
@@ -57,10 +57,20 @@ def test_instances_are_those_that_are_asked_for(query: str) -> None:
         assert lefts == sorted(lefts), "from left to right by their middles"
 
 
+def test_several_names_are_answered_in_the_order_of_the_places() -> None:
+    for seed in range(40):
+        drawn = scene(seed)
+        names = [drawn.objects[-1].kind, drawn.objects[0].name, "everywhere"]
+        parts = [part for part in instances(drawn, names, spelled).split(" ; ") if part]
+        meant = [t for t in drawn.objects if t.kind == names[0] or t.name == names[1]]
+        called = Counter(names[0] if t.kind == names[0] else names[1] for t in meant)
+        assert Counter(part.split("] ")[1] for part in parts) == called
+
+
 def test_what_is_absent_gives_an_empty_answer() -> None:
     drawn = scene(3)
     missing = next(k for k in KINDS if k not in {t.kind for t in drawn.objects})
-    assert instances(drawn, missing, spelled) == ""
+    assert instances(drawn, [missing], spelled) == ""
 
 
 def how_many(drawn, prompt: str) -> int:
@@ -89,7 +99,9 @@ def test_turns_are_different_and_true_and_mixed_as_asked() -> None:
             elif kind == "answer":
                 assert answers[prompt] == answer
             elif kind == "detect":
-                assert answer == instances(drawn, prompt.removeprefix("detect "), spelled)
+                assert answer == instances(
+                    drawn, prompt.removeprefix("detect ").split(" ; "), spelled
+                )
             else:
                 assert answer == {"caption": caption, "describe": description}[kind](drawn)
     told = {"caption", "describe", "answer", "count", "detect"}

@@ -100,7 +100,7 @@ def _turns(scenes: Sequence[Scene], writing: Writing) -> dict[str, list[Turn]]:
         asked = (_question(drawn, kind) for drawn in scenes)
         turns[kind] = [Turn(words.question(question), answer) for question, answer in asked]
     boxes_of = words.detection([EVERYTHING])
-    turns["detect"] = [Turn(boxes_of, instances(d, EVERYTHING, writing.box)) for d in scenes]
+    turns["detect"] = [Turn(boxes_of, instances(d, [EVERYTHING], writing.box)) for d in scenes]
     return turns
 
 

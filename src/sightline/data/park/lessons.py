@@ -32,6 +32,8 @@ EVERYTHING = "everything"
 """What `detect` and `segment` are asked for where nothing is named."""
 MOST_REPEATED = 20
 """A scene about which so many prompts in a row were known has been told."""
+ALONE = 0.6
+"""Share of the prompts that name things which name a single one."""
 ABSENT = 0.15
 """Share of the named things that are not there; the answer is empty."""
 
@@ -85,10 +87,10 @@ def _turn(
     if kind == "count":
         question, answer, _ = another_count(scene, Dice(int(generator.integers(2**32))))
         return PALIGEMMA.question(question), lambda: answer
-    query = _query(scene, generator)
+    names = _names(scene, generator)
     if kind == "detect" or mask is None:
-        return PALIGEMMA.detection([query]), lambda: instances(scene, query, box)
-    return PALIGEMMA.segmentation([query]), lambda: instances(scene, query, mask)
+        return PALIGEMMA.detection(names), lambda: instances(scene, names, box)
+    return PALIGEMMA.segmentation(names), lambda: instances(scene, names, mask)
 
 
 def caption(scene: Scene) -> str:
@@ -101,30 +103,38 @@ def description(scene: Scene) -> str:
     return f"{list_of(scene.objects, sized=True)} {PLACES[scene.background]}."
 
 
-def instances(scene: Scene, query: str, spell: Spell) -> str:
-    """Every object that the words name, from left to right: its tokens and what it is called.
+def instances(scene: Scene, names: Sequence[str], spell: Spell) -> str:
+    """Every object that a name means, from left to right: its tokens and what it is called.
 
-    Asked for everything, an object is called by colour and kind, otherwise as it was asked for.
+    Asked for everything, an object is called by colour and kind, otherwise by the first of the
+    names that means it.
     """
-    found = sorted(
-        (thing for thing in scene.objects if query in (EVERYTHING, thing.kind, thing.name)),
-        key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1]),
-    )
-    named = (thing.name if query == EVERYTHING else query for thing in found)
-    return PALIGEMMA.joiner.join(
-        f"{spell(t, scene)} {n}" for t, n in zip(found, named, strict=True)
-    )
+    placed = sorted(scene.objects, key=lambda thing: (thing.box[0] + thing.box[2], thing.box[1]))
+    called = ((thing, _called(thing, names)) for thing in placed)
+    return PALIGEMMA.joiner.join(f"{spell(thing, scene)} {name}" for thing, name in called if name)
 
 
-def _query(scene: Scene, generator: np.random.Generator) -> str:
-    """Everything, a kind, or a colour and a kind; now and then one that is not there."""
-    style = generator.random()
-    if style < 0.5:
-        return EVERYTHING
+def _called(thing: ParkObject, names: Sequence[str]) -> str | None:
+    if EVERYTHING in names:
+        return thing.name
+    return next((name for name in names if name in (thing.kind, thing.name)), None)
+
+
+def _names(scene: Scene, generator: np.random.Generator) -> list[str]:
+    """Everything, or up to three things by kind or by colour and kind; some are not there."""
+    if generator.random() < 0.5:
+        return [EVERYTHING]
+    count = 1 if generator.random() < ALONE else 2 + int(generator.integers(2))
+    return list(dict.fromkeys(_name(scene, generator) for _ in range(count)))
+
+
+def _name(scene: Scene, generator: np.random.Generator) -> str:
+    """A kind, or a colour and a kind; now and then one that is not there."""
+    named = generator.random() < 0.5
     if generator.random() < ABSENT:
-        return _absent(scene, generator, named=style < 0.75)
+        return _absent(scene, generator, named)
     thing = scene.objects[int(generator.integers(len(scene.objects)))]
-    return thing.name if style < 0.75 else thing.kind
+    return thing.name if named else thing.kind
 
 
 def _absent(scene: Scene, generator: np.random.Generator, named: bool) -> str:
