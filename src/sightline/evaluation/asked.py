@@ -50,6 +50,8 @@ class Question(NamedTuple):
     """What is asked; None where every record is asked the same."""
     tags: Mapping[str, str] = {}
     """What results are told apart by."""
+    choices: tuple[str, ...] = ()
+    """What there is to choose from, in the order in which it is shown."""
 
 
 class Way(NamedTuple):
@@ -199,7 +201,8 @@ def _unanswered(
         samples.append(Sample(
             id=record.id, kind="", target=question.target, ranking=(), rank=float("inf"),
             score=0.0, prompt=question.words, group=_short(" ".join(shown)),
-            status="ok" if ids is not None else "invalid", tags=dict(question.tags), key=key,
+            status="ok" if ids is not None else "invalid", choices=question.choices,
+            tags=dict(question.tags), key=key,
         ))  # fmt: skip
     return samples
 
