@@ -58,8 +58,12 @@ def _numbers(page: Report, result: Result) -> None:
         ("metric", "value", "95 %", "blind"),
         [(name, *_cells(m), _cells(blind.get(name))[0]) for name, m in measured],
     )
-    counts = {"missing": result.n_missing, "cannot be asked": result.n_invalid,
-              "unparsed answers": result.n_unparsed, "without a truth": result.n_excluded}  # fmt: skip
+    counts = {
+        "missing": result.n_missing,
+        "cannot be asked": result.n_invalid,
+        "unparsed answers": result.n_unparsed,
+        "without a truth": result.n_excluded,
+    }
     page.table(("left over", result.counted), list(counts.items()))
     for kind, group in result.groups.items():
         rows = [(name, *_cells(m), m.n) for name, m in group.items()]
@@ -89,8 +93,10 @@ def _caption(sample: Sample) -> str:
     more = f" and {len(people) - TARGETS_SHOWN} more" if len(people) > TARGETS_SHOWN else ""
     taken = sample.ranking[0][0] if sample.raw is None and sample.ranking else sample.raw
     choices = " / ".join(sample.choices) or None
-    lines = [("asked", sample.prompt), ("choices", choices), ("said", taken), ("blind", sample.blind),
-             ("truth", " / ".join(people[:TARGETS_SHOWN]) + more)]  # fmt: skip
+    lines = [
+        ("asked", sample.prompt), ("choices", choices), ("said", taken), ("blind", sample.blind),
+        ("truth", " / ".join(people[:TARGETS_SHOWN]) + more),
+    ]  # fmt: skip
     return "\n".join(f"{what}: {_short(text)}" for what, text in lines if text is not None)
 
 
