@@ -74,6 +74,11 @@ def test_the_mean_of_categories_is_not_that_of_questions() -> None:
     result = hallucination(saying("yes", "no", "no", "yes"), data, QUICK)
     assert result.value == 0.5
     assert result.groups["category"]["mean of 3"].value == pytest.approx(1 / 3)
+    labelled = Dataset([replace(r, extra={}, label=r.extra["category"]) for r in data])
+    again = hallucination(saying("yes", "no", "no", "yes"), labelled, QUICK)
+    assert again.groups["category"] == result.groups["category"]
+    of_answer = Dataset([replace(record, extra={}, label="yes") for record in data])
+    assert "category" not in hallucination(saying("yes"), of_answer, QUICK).groups
     alone = Dataset([replace(record, extra={}) for record in data])
     assert "category" not in hallucination(saying("yes"), alone, QUICK).groups
 
@@ -208,7 +213,7 @@ def test_names_of_regions_that_the_list_does_not_know_are_told() -> None:
     result = hallucination(writing("a dog"), data, QUICK, OBJECTS)
     assert result.settings["unknown_labels"] == ["bird", "hydrant"]
     assert result.value == 0
-    with pytest.raises(DataError, match="a caption or a region: .*give no object list"):
+    with pytest.raises(DataError, match=r"a caption or a region: .*give no object list"):
         hallucination(writing("a dog"), exists("yes"), QUICK, OBJECTS)
 
 

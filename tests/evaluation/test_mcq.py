@@ -257,7 +257,7 @@ def test_what_does_not_fit_is_refused() -> None:
     data = colours()
     with pytest.raises(ConfigError, match="way to take a choice"):
         mcq(looking(), data, QUICK, "letters")
-    with pytest.raises(ConfigError, match="change no likelihood.*--by letter"):
+    with pytest.raises(ConfigError, match=r"change no likelihood.*--by letter"):
         mcq(looking(), data, replace(QUICK, options={"max_new_tokens": 2}))
     many = colours(1, choices=("red", *map(str, range(26))))
     with pytest.raises(DataError, match="'q0' has 27 choices: there are letters for 26"):

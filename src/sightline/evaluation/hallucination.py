@@ -20,7 +20,7 @@ from sightline.data.records import Dataset, Record
 from sightline.evaluation import results
 from sightline.evaluation.answer_metrics import with_objects
 from sightline.evaluation.asked import Question, caption_way, question_way
-from sightline.evaluation.judged import AVERAGED, Benchmark, Measuring, measure, no_truth
+from sightline.evaluation.judged import Benchmark, Measuring, category_of, measure, no_truth
 from sightline.evaluation.pope_chair import pope_counts
 from sightline.evaluation.results import Result
 from sightline.metrics.chair import ObjectList
@@ -72,7 +72,7 @@ def hallucination(
 
 def _pope(model: Model, dataset: Dataset, how: Measuring) -> Result:
     questions = [
-        Question(record, record.answers, record.question, _category(record))
+        Question(record, record.answers, record.question, category_of(record))
         for record in dataset
         if record.question is not None and _yes_or_no(record.answers)
     ]
@@ -119,11 +119,6 @@ def _yes_or_no(answers: Sequence[str]) -> bool:
     """Whether people agreed, and on one of the two."""
     said = {answer.strip().lower() for answer in answers}
     return len(said) == 1 and said <= set(YES_NO)
-
-
-def _category(record: Record) -> dict[str, str]:
-    own = record.extra.get(AVERAGED)
-    return {AVERAGED: own} if isinstance(own, str) and own else {}
 
 
 def _people(record: Record) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from sightline.core.errors import DataError
-from sightline.data.records import Dataset
+from sightline.data.records import Dataset, Record
 from sightline.evaluation import results
 from sightline.evaluation.answer_metrics import (
     METRICS,
@@ -217,6 +217,13 @@ def judge_columns(
         tests = {"blind": compare_blind(alike, seed)}
         verdict = _verdict(tests["blind"], less_is_better(headline))
     return Judged(scored, told(said), groups, tests, verdict, _unparsed(scored))
+
+
+def category_of(record: Record) -> dict[str, str]:
+    """The tag of a question's kind, where the data say it: a category, or a label of its own."""
+    own = record.extra.get(AVERAGED, record.label)
+    known = isinstance(own, str) and own and own not in record.answers
+    return {AVERAGED: own} if known else {}
 
 
 def no_truth(dataset: Dataset, what: str, needed: str) -> DataError:

@@ -23,10 +23,10 @@ from sightline.evaluation.choices import circular as in_every_rotation
 from sightline.evaluation.choices import lettered, likelihood_scores
 from sightline.evaluation.columns import Column
 from sightline.evaluation.judged import (
-    AVERAGED,
     Benchmark,
     Judged,
     Measuring,
+    category_of,
     conclude,
     judge,
     judge_columns,
@@ -157,10 +157,9 @@ def _question(record: Record) -> Question | None:
     right = _right(record)
     if record.question is None or right is None or len(record.choices) < 2:
         return None
-    hint, category = record.extra.get("hint"), record.extra.get(AVERAGED)
+    hint = record.extra.get("hint")
     words = f"{hint} {record.question}" if isinstance(hint, str) and hint else record.question
-    tags = {AVERAGED: category} if isinstance(category, str) and category else {}
-    return Question(record, (right,), words, tags, record.choices)
+    return Question(record, (right,), words, category_of(record), record.choices)
 
 
 def _right(record: Record) -> str | None:
