@@ -359,7 +359,9 @@ def test_the_page_shows_worst_and_best_with_truth_and_no_markup() -> None:
 def test_every_metric_scores_an_answer_that_is_the_truth() -> None:
     truths = [["red ball near tree"] * 4, ["blue cars in park"] * 4]
     said = [own[0] for own in truths]
-    for name, metric in METRICS.items():
+    words = [n for n, m in METRICS.items() if m.family in ("short answers", "captions")]
+    assert len(words) > 8
+    for name, metric in ((name, METRICS[name]) for name in words):
         values = metric.score(said, truths)
         assert json.dumps(values.values.tolist()), name
         if values.of_totals is None:

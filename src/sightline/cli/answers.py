@@ -1,4 +1,4 @@
-"""`sightline eval caption|vqa|docvqa|chartqa --data PATH`: what a model writes, measured."""
+"""`sightline eval caption|vqa|docvqa|chartqa|hallucination|mcq`: a model's answers, measured."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from sightline.cli.loading import load_model
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call
 from sightline.cli.progress import Meter
+from sightline.cli.words import object_list
 
 if TYPE_CHECKING:
     from sightline.data.records import Dataset
@@ -66,6 +67,12 @@ class Asking:
             result = measure(model, dataset, how)
         for line in result.settings["refused"]:
             call.warn(f"cannot be asked: {line}")
+        unknown = result.settings.get("unknown_labels", ())
+        if unknown:
+            call.warn(
+                f"{len(unknown)} name(s) of regions are not in the object list, so that captions "
+                "with them in other words are called false: " + ", ".join(unknown[:5])
+            )
         blind_table(call, result)
         code = finished(call, result, self.out)
         if self.pictures is not None and self.out is not None:
@@ -143,3 +150,46 @@ def chartqa(call: Call, asking: Asking) -> int:
     from sightline.evaluation.chartqa import chartqa as measure
 
     return asking.run(call, "chat", measure)
+
+
+@click.command()
+@click.option("--objects", metavar="FILE|park",
+              help="CHAIR of captions: the JSON file of words that name things.")  # fmt: skip
+@click.option("--prompt", metavar="TEXT", help="Of captions, instead of the model's own.")
+@asking_options
+def hallucination(call: Call, asking: Asking, objects: str | None, prompt: str | None) -> int:
+    """Measure whether a model sees things that are not there.
+
+    POPE: questions with yes or no for an answer, read as its authors do and, beside it, strictly;
+    random, popular and adversarial ones apart, with their mean. With --objects, CHAIR: the things
+    that captions name, against captions and regions of the data; less is better. An empty answer
+    is wrong. Beside the score stands that of the same model without the pictures. A run that was
+    stopped goes on where it was, with the same --out.
+    """
+    if prompt is not None and objects is None:
+        raise click.UsageError("--prompt is for captions: give --objects too, or leave it out")
+    named = None if objects is None else object_list("--objects", objects)
+    from sightline.evaluation.hallucination import hallucination as measure
+
+    task = "chat" if objects is None else "caption"
+    return asking.run(call, task, functools.partial(measure, objects=named, prompt=prompt))
+
+
+@click.command()
+@click.option("--by", type=click.Choice(["likelihood", "letter"]),
+              help="How a choice is taken; likelihood, where the model can give it.")  # fmt: skip
+@click.option("--circular", is_flag=True,
+              help="Every rotation of the choices; right where all are.")  # fmt: skip
+@asking_options
+def mcq(call: Call, asking: Asking, by: str | None, circular: bool) -> int:
+    """Measure questions with choices: is the right one taken?
+
+    Read are the tables of MMBench and others, and questions with choices in JSON lines. The
+    likeliest choice is taken, by the sum and by the mean over its tokens, or with --by letter
+    the one whose letter is written. A tie is wrong. Beside the score stands that of the same model
+    without the pictures. By letter, a run that was stopped goes on where it was, with the same
+    --out.
+    """
+    from sightline.evaluation.mcq import mcq as measure
+
+    return asking.run(call, "chat", functools.partial(measure, by=by, circular=circular))

@@ -69,6 +69,10 @@ COMMANDS: Mapping[str, Entry] = {
     "eval vqa": Entry("answers:vqa", "Measure answers to questions about pictures", TRAIN),
     "eval docvqa": Entry("answers:docvqa", "Measure what is read off documents", TRAIN),
     "eval chartqa": Entry("answers:chartqa", "Measure what is read off charts", TRAIN),
+    "eval hallucination": Entry(
+        "answers:hallucination", "Measure whether things are seen that are not there", TRAIN
+    ),
+    "eval mcq": Entry("answers:mcq", "Measure which of given choices is taken", TRAIN),
     "eval grounding": Entry(
         "grounding:grounding", "Measure the boxes given for expressions", TRAIN
     ),

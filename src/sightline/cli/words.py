@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from sightline.core.errors import InputError
+
+if TYPE_CHECKING:
+    from sightline.metrics.chair import ObjectList
+
+PARK = "park"
+"""Names what is drawn, where no file is called so."""
 
 
 def word_list(option: str, text: str) -> list[str]:
@@ -91,6 +99,22 @@ def lines_of(option: str, text: str) -> list[str]:
     if not kept:
         raise click.BadParameter(f"{name!r} holds no line of text", param_hint=option)
     return kept
+
+
+def object_list(option: str, text: str) -> ObjectList:
+    """Which words name a thing, from a file; `park` for those of drawn parks.
+
+    Raises:
+        click.BadParameter: a file that cannot be read, or that holds something else.
+    """
+    from sightline.metrics.chair import park_objects, read_object_list
+
+    if text == PARK and not Path(text).exists():
+        return park_objects()
+    try:
+        return read_object_list(_content(option, text))
+    except InputError as error:
+        raise click.BadParameter(f"{text}: {error}", param_hint=option) from None
 
 
 def _content(option: str, name: str) -> str:

@@ -3,44 +3,44 @@ scored again without the model.
 
 A name says the variant (`vqa_acc:official`), because the field has several under one word. Metrics
 of short answers and of captions are apart: the one asks for the truth, the other for words that
-people would use.
+people would use. So are those of yes and no, of the things that a caption names, and of letters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from numpy import ndarray
-from torch import Tensor
 
 from sightline.core.errors import ConfigError, DataError
-from sightline.evaluation.results import Metric
+from sightline.evaluation.choices import letter_circular, letter_scores, read_letter, truth_of
+from sightline.evaluation.columns import Column
+from sightline.evaluation.pope_chair import (
+    chair_number,
+    chair_scores,
+    pope_number,
+    pope_scores,
+    pope_unparsed,
+    read_official,
+    read_strict,
+)
 from sightline.evaluation.samples import Sample
 from sightline.metrics.answers import anls, exact_match, relaxed_accuracy, simplified
 from sightline.metrics.bleu import bleu, bleu_of_counts
+from sightline.metrics.chair import ObjectList
 from sightline.metrics.cider import SINGLE_PICTURE, cider
-from sightline.metrics.intervals import bootstrap_counts, mean_of
 from sightline.metrics.ptb import tokenize
 from sightline.metrics.rouge import rouge_l
 from sightline.metrics.vqa import VARIANTS, normalise_answer, vqa_accuracy
 
-Family = Literal["short answers", "captions"]
+Family = Literal[
+    "short answers", "captions", "yes-or-no answers", "things named in captions", "letters"
+]
 Texts = Sequence[str]
 Truths = Sequence[Sequence[str]]
-
-
-class Column(NamedTuple):
-    """What each sample adds to a metric."""
-
-    values: Float[ndarray, " N"] | Float[ndarray, "N K"]
-    """float64: a score each, or the counts that a score of the whole set is made of."""
-    of_totals: Callable[[Float[ndarray, "*R K"]], Float[ndarray, "*R"]] | None = None
-    """Sums of counts to the score of a set; None where it is the mean."""
 
 
 class AnswerMetric(NamedTuple):
@@ -48,21 +48,25 @@ class AnswerMetric(NamedTuple):
 
     family: Family
     score: Callable[[Texts, Truths], Column]
-    parse: Callable[[str], str]
-    """What is read out of an answer."""
+    parse: Callable[[str, Sequence[str]], str | None]
+    """What is read out of an answer, given the truth; None where that is nothing."""
     people: int = 1
     """So many answers must a question have at least."""
     single: bool = False
     """Whether all of them must be the same."""
     several: bool = False
     """Whether the score of one sample comes from the others."""
+    worst: float = 0.0
+    """What a sample without an answer adds; 1 where less is better."""
+    truth: Callable[[Sample], Sequence[str]] = attrgetter("target")
+    """What an answer is compared with."""
 
 
 def _vqa(variant: str) -> AnswerMetric:
     def score(said: Texts, truths: Truths) -> Column:
         return Column(vqa_accuracy(said, truths, variant).scores)  # type: ignore[arg-type]
 
-    return AnswerMetric("short answers", score, normalise_answer, people=2)
+    return AnswerMetric("short answers", score, _alone(normalise_answer), people=2)
 
 
 def _anls(variant: Literal["strict", "lmms"], said: Texts, truths: Truths) -> Column:
@@ -110,25 +114,70 @@ def _spaced(text: str) -> str:
     return " ".join(_words(text))
 
 
+def _alone(parse: Callable[[str], str | None]) -> Callable[[str, Sequence[str]], str | None]:
+    """What is read out of an answer whatever the truth is."""
+    return lambda text, truth: parse(text)
+
+
+def _without_list(said: Texts, truths: Truths) -> NoReturn:
+    raise ConfigError(
+        "which words name a thing decides this metric: give the object list with --objects FILE, "
+        "or park"
+    )
+
+
+_SHORT = partial(AnswerMetric, "short answers")
+_CAPTIONS = partial(AnswerMetric, "captions")
+_YES_NO = partial(AnswerMetric, "yes-or-no answers")
+_NAMED = partial(AnswerMetric, "things named in captions")
+_LETTERS = partial(AnswerMetric, "letters", parse=read_letter, truth=truth_of)
+
 METRICS: Mapping[str, AnswerMetric] = {
     **{f"vqa_acc:{variant}": _vqa(variant) for variant in VARIANTS},
-    "exact_match": AnswerMetric("short answers", partial(_exact, False), simplified),
-    "exact_match:raw": AnswerMetric("short answers", partial(_exact, True), str),
-    "anls": AnswerMetric("short answers", partial(_anls, "strict"), _collapsed),
-    "anls:lmms": AnswerMetric("short answers", partial(_anls, "lmms"), _collapsed),
-    "relaxed_accuracy": AnswerMetric("short answers", partial(_relaxed, False), _bare, single=True),
-    "relaxed_accuracy:strict_year": AnswerMetric(
-        "short answers", partial(_relaxed, True), _bare, single=True
-    ),
-    "cider": AnswerMetric("captions", _cider, _spaced, several=True),
-    "bleu4": AnswerMetric("captions", _bleu, _spaced),
-    "rouge_l:coco": AnswerMetric("captions", _rouge, _spaced),
+    "exact_match": _SHORT(partial(_exact, False), _alone(simplified)),
+    "exact_match:raw": _SHORT(partial(_exact, True), _alone(str)),
+    "anls": _SHORT(partial(_anls, "strict"), _alone(_collapsed)),
+    "anls:lmms": _SHORT(partial(_anls, "lmms"), _alone(_collapsed)),
+    "relaxed_accuracy": _SHORT(partial(_relaxed, False), _alone(_bare), single=True),
+    "relaxed_accuracy:strict_year": _SHORT(partial(_relaxed, True), _alone(_bare), single=True),
+    "cider": _CAPTIONS(_cider, _alone(_spaced), several=True),
+    "bleu4": _CAPTIONS(_bleu, _alone(_spaced)),
+    "rouge_l:coco": _CAPTIONS(_rouge, _alone(_spaced)),
+    "pope_acc:official": _YES_NO(partial(pope_scores, "official"), _alone(read_official)),
+    "pope_acc:strict": _YES_NO(partial(pope_scores, "strict"), _alone(read_strict)),
+    "pope_precision": _YES_NO(partial(pope_number, "precision"), _alone(read_official)),
+    "pope_recall": _YES_NO(partial(pope_number, "recall"), _alone(read_official)),
+    "pope_f1": _YES_NO(partial(pope_number, "f1"), _alone(read_official)),
+    "pope_yes_share": _YES_NO(partial(pope_number, "yes_ratio"), _alone(read_official)),
+    "pope_unparsed": _YES_NO(pope_unparsed, _alone(read_strict), worst=1.0),
+    "chair_s": _NAMED(_without_list, _alone(_spaced), worst=1.0),
+    "chair_i": _NAMED(_without_list, _alone(_spaced), worst=1.0),
+    "object_recall": _NAMED(_without_list, _alone(_spaced)),
+    "accuracy:letter": _LETTERS(letter_scores),
+    "circular:letter": _LETTERS(letter_circular),
 }
 """By name."""
 
 
+def with_objects(objects: ObjectList) -> Mapping[str, AnswerMetric]:
+    """The same, where these words name things."""
+    scores = {
+        "chair_s": partial(chair_scores, objects),
+        "chair_i": partial(chair_number, "chair_i", objects),
+        "object_recall": partial(chair_number, "recall", objects),
+    }
+    parse = _alone(lambda text: ", ".join(objects.mentions(text)))
+    own = {name: METRICS[name]._replace(score=score, parse=parse) for name, score in scores.items()}
+    return {**METRICS, **own}
+
+
+def less_is_better(name: str) -> bool:
+    """Whether this is a metric of answers of which less is better."""
+    return name in METRICS and METRICS[name].worst > 0
+
+
 def fitting(family: Family) -> list[str]:
-    """Names of the metrics of short answers, or of captions."""
+    """Names of the metrics of short answers, of captions, and so on."""
     return [name for name, metric in METRICS.items() if metric.family == family]
 
 
@@ -170,42 +219,23 @@ def _rest(family: Family, condition: str) -> str:
     )  # fmt: skip
 
 
-def column_of(name: str, samples: Sequence[Sample], said: Sequence[str | None]) -> Column:
+def column_of(
+    name: str,
+    samples: Sequence[Sample],
+    said: Sequence[str | None],
+    table: Mapping[str, AnswerMetric] = METRICS,
+) -> Column:
     """What each sample adds; no answer, and one without a character, adds nothing.
 
     Args:
         said: what was written about each; None where nothing was.
+        table: `METRICS`, or what `with_objects` made of it.
     """
+    metric = table[name]
     texts = [text or "" for text in said]
-    column = METRICS[name].score(texts, [sample.target for sample in samples])
-    if column.of_totals is not None:
+    column = metric.score(texts, [metric.truth(sample) for sample in samples])
+    if column.of_totals is not None or column.rows is not None:
         return column
     # "a" is no word to VQA accuracy, so that to say nothing would be as good
     answered = np.array([bool(text.strip()) for text in texts], dtype=bool)
-    return column._replace(values=np.where(answered, column.values, 0.0))
-
-
-def metric_of(
-    column: Column, groups: Tensor | None = None, seed: int = 0, resamples: int = 0
-) -> Metric:
-    """The number with its interval, which draws whole groups; what a sample adds stays the same.
-
-    Args:
-        groups: numbers of what stands or falls together (questions about one picture).
-        resamples: draws of the interval; 0 leaves it out.
-    """
-    count = len(column.values)
-    if not count:
-        return Metric(float("nan"))
-    counts, of_totals = column.values, column.of_totals
-
-    def of_sets(times: Float[Tensor, "R N"]) -> Float[Tensor, " R"]:
-        if of_totals is None:
-            return mean_of(torch.from_numpy(counts))(times)
-        return torch.from_numpy(of_totals(times.double().numpy() @ counts))
-
-    value = of_sets(torch.ones(1, count, dtype=torch.float64)).item()
-    if not resamples:
-        return Metric(value, None, count)
-    low, high = bootstrap_counts(of_sets, count, groups, resamples, seed=seed)
-    return Metric(value, (low.item(), high.item()), count)
+    return column._replace(values=np.where(answered, column.values, metric.worst))

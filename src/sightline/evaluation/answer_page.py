@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sightline.data.records import Dataset
+from sightline.evaluation.answer_metrics import less_is_better
 from sightline.evaluation.judged import BETTER
 from sightline.evaluation.results import Metric, Result
 from sightline.evaluation.samples import Sample
@@ -30,7 +31,7 @@ def answer_page(result: Result, dataset: Dataset, count: int) -> Report:
         count: pictures of each kind.
     """
     page = opened(result)
-    answered = [sample for sample in result.samples if sample.raw is not None]
+    answered = [sample for sample in result.samples if sample.status == "ok"]
     page.section("Worst", "Score and, where it was asked, what the words alone give.")
     _gallery(page, sorted(answered, key=_badness, reverse=True)[:count], dataset)
     page.section("Best")
@@ -51,7 +52,8 @@ def opened(result: Result) -> Report:
 
 
 def _badness(sample: Sample) -> tuple[float, float]:
-    return -sample.score, sample.blind_score or 0.0
+    score, blind = sample.score, sample.blind_score or 0.0
+    return (score, -blind) if less_is_better(sample.kind) else (-score, blind)
 
 
 def _numbers(page: Report, result: Result) -> None:
@@ -62,8 +64,12 @@ def _numbers(page: Report, result: Result) -> None:
         ("metric", "value", "95 %", "blind"),
         [(name, *_cells(m), _cells(blind.get(name))[0]) for name, m in measured],
     )
-    counts = {"missing": result.n_missing, "cannot be asked": result.n_invalid,
-              "empty answers": result.n_unparsed, "without a truth": result.n_excluded}  # fmt: skip
+    counts = {
+        "missing": result.n_missing,
+        "cannot be asked": result.n_invalid,
+        "unparsed answers": result.n_unparsed,
+        "without a truth": result.n_excluded,
+    }
     page.table(("left over", result.counted), list(counts.items()))
     for kind, group in result.groups.items():
         rows = [(name, *_cells(m), m.n) for name, m in group.items()]
@@ -91,8 +97,12 @@ def _caption(sample: Sample) -> str:
     """Question, answer, what the words alone give, and what people said, a line each."""
     people = list(dict.fromkeys(sample.target))
     more = f" and {len(people) - TARGETS_SHOWN} more" if len(people) > TARGETS_SHOWN else ""
-    lines = [("asked", sample.prompt), ("said", sample.raw), ("blind", sample.blind),
-             ("truth", " / ".join(people[:TARGETS_SHOWN]) + more)]  # fmt: skip
+    taken = sample.ranking[0][0] if sample.raw is None and sample.ranking else sample.raw
+    choices = " / ".join(sample.choices) or None
+    lines = [
+        ("asked", sample.prompt), ("choices", choices), ("said", taken), ("blind", sample.blind),
+        ("truth", " / ".join(people[:TARGETS_SHOWN]) + more),
+    ]  # fmt: skip
     return "\n".join(f"{what}: {_short(text)}" for what, text in lines if text is not None)
 
 

@@ -50,6 +50,8 @@ class Question(NamedTuple):
     """What is asked; None where every record is asked the same."""
     tags: Mapping[str, str] = {}
     """What results are told apart by."""
+    choices: tuple[str, ...] = ()
+    """What there is to choose from, in the order in which it is shown."""
 
 
 class Way(NamedTuple):
@@ -138,8 +140,8 @@ def ask_all(
         progress: called with questions done and their total.
         folder: where `samples.jsonl` is continued; None keeps nothing.
     """
-    prompts, refused = _prompts(way, questions)
-    samples = _unanswered(questions, prompts, None if folder is None else _identity(model, way))
+    prompts, refused = prompts_of(way, questions)
+    samples = unanswered(questions, prompts, None if folder is None else _identity(model, way))
     _recall(samples, {} if folder is None else _kept(folder / SAMPLES))
     said = _Blind(way, prompts, samples) if blind else None
     missing: dict[str, str] = {}
@@ -173,7 +175,7 @@ def _writer(
     return answer
 
 
-def _prompts(way: Way, questions: Sequence[Question]) -> tuple[list[Ids | None], dict[str, str]]:
+def prompts_of(way: Way, questions: Sequence[Question]) -> tuple[list[Ids | None], dict[str, str]]:
     """The prompt of each question; None, and the reason, where the model cannot be asked it."""
     prompts: list[Ids | None] = []
     refused: dict[str, str] = {}
@@ -186,7 +188,7 @@ def _prompts(way: Way, questions: Sequence[Question]) -> tuple[list[Ids | None],
     return prompts, refused
 
 
-def _unanswered(
+def unanswered(
     questions: Sequence[Question], prompts: Sequence[Ids | None], identity: str | None
 ) -> list[Sample]:
     """A sample for each question, with a key where there is something to be told apart."""
@@ -199,7 +201,8 @@ def _unanswered(
         samples.append(Sample(
             id=record.id, kind="", target=question.target, ranking=(), rank=float("inf"),
             score=0.0, prompt=question.words, group=_short(" ".join(shown)),
-            status="ok" if ids is not None else "invalid", tags=dict(question.tags), key=key,
+            status="ok" if ids is not None else "invalid", choices=question.choices,
+            tags=dict(question.tags), key=key,
         ))  # fmt: skip
     return samples
 
@@ -290,10 +293,19 @@ def _answered(sample: Sample, answer: str | Failed, missing: dict[str, str]) -> 
     """
     if not isinstance(answer, Failed):
         return replace(sample, raw=answer)
-    if not isinstance(answer.error, UNREADABLE):
-        raise answer.error
-    missing[sample.id] = str(answer.error)
+    missing[sample.id] = why_unreadable(answer)
     return replace(sample, status="missing")
+
+
+def why_unreadable(failed: Failed) -> str:
+    """Why a picture could not be read.
+
+    Raises:
+        SightlineError: what kept the answer away was not the picture.
+    """
+    if not isinstance(failed.error, UNREADABLE):
+        raise failed.error
+    return str(failed.error)
 
 
 class _Blind:

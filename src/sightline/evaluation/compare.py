@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.core.errors import DataError
+from sightline.evaluation.answer_metrics import less_is_better
 from sightline.evaluation.results import Result, Sample
 from sightline.metrics.intervals import PairedTest, mean_of, paired_test
 
@@ -56,7 +57,7 @@ def compare(first: Result, second: Result, seed: int = 0) -> dict[str, PairedTes
     """
     require_comparable([first, second])
     return {
-        kind: _test(_paired({kind: pairs}, lambda sample: sample.score, None), seed)
+        kind: _test(_paired({kind: pairs}, lambda sample: sample.score, None), seed, [kind])
         for kind, pairs in _matched(first, second).items()
     }
 
@@ -69,7 +70,8 @@ def compare_blind(samples: Sequence[Sample], seed: int = 0) -> PairedTest:
         seed: of what is drawn.
     """
     pairs = [(own, replace(own, score=own.blind_score or 0.0)) for own in samples]
-    return _test(_paired({"": pairs}, lambda sample: sample.score, None), seed)
+    kinds = list({sample.kind for sample in samples})
+    return _test(_paired({"": pairs}, lambda sample: sample.score, None), seed, kinds)
 
 
 def compare_metrics(results: Sequence[Result], seed: int = 0) -> list[Row]:
@@ -179,7 +181,7 @@ def _metric_test(
         means = (mean_of(own, paired.classes)(torch.ones(1, len(own)).double()).item()
                  for own in (paired.first, paired.second))  # fmt: skip
         if all(abs(mean - value) <= _ALIKE for mean, value in zip(means, values, strict=True)):
-            return _test(paired, seed)
+            return _test(paired, seed, kinds)
     return None
 
 
@@ -211,8 +213,11 @@ def _paired(
     )
 
 
-def _test(paired: _Paired, seed: int) -> PairedTest:
-    return paired_test(*paired[:3], seed=seed, classes=paired.classes)
+def _test(paired: _Paired, seed: int, kinds: Sequence[str]) -> PairedTest:
+    test = paired_test(*paired[:3], seed=seed, classes=paired.classes)
+    if not kinds or not all(map(less_is_better, kinds)):
+        return test
+    return test._replace(first_better=test.second_better, second_better=test.first_better)
 
 
 def _numbers(values: Iterable[Hashable]) -> Tensor:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from sightline.core.errors import DataError
-from sightline.data.records import Dataset
+from sightline.data.records import Dataset, Record
 from sightline.evaluation import results
 from sightline.evaluation.answer_metrics import (
     METRICS,
-    Column,
+    AnswerMetric,
     column_of,
-    metric_of,
+    less_is_better,
     require_fit,
 )
-from sightline.evaluation.asked import Question, Way, ask_all
+from sightline.evaluation.asked import Asked, Question, Way, ask_all
+from sightline.evaluation.columns import Column, metric_of
 from sightline.evaluation.compare import compare_blind
 from sightline.evaluation.records import Progress, data_sha256, drawn_part
 from sightline.evaluation.results import Metric, Result
@@ -34,6 +35,8 @@ SURE = 0.05
 """A p-value below it tells a model from itself without pictures."""
 BETTER = "better"
 """So a verdict begins on a model that gains by looking."""
+AVERAGED = "category"
+"""The tag whose values have a mean beside them."""
 REFUSED = 10
 """So many questions that could not be asked are named in a result."""
 
@@ -72,6 +75,8 @@ class Benchmark(NamedTuple):
     """What is counted, in the plural."""
     signed: Mapping[str, object]
     """What decides besides metric and data whether scores can be compared."""
+    table: Mapping[str, AnswerMetric] = METRICS
+    """The metrics by name."""
 
 
 class Judged(NamedTuple):
@@ -103,22 +108,45 @@ def measure(
         ConfigError: a limit below 1.
     """
     started = time.monotonic()
-    names = benchmark.metrics
+    names, table = benchmark.metrics, benchmark.table
     chosen = drawn_part(questions, how.limit, how.seed)
     for name in names:
-        require_fit(name, METRICS[name].family, [(q.record.id, q.target) for q in chosen])
+        require_fit(name, table[name].family, [(q.record.id, q.target) for q in chosen])
     asked = ask_all(model, chosen, way, how.blind, how.batch_size, how.progress, how.folder)
-    judged = judge(asked.samples, names, how.seed, how.resamples)
+    judged = judge(asked.samples, names, how.seed, how.resamples, table)
+    return conclude(model, dataset, questions, chosen, benchmark, way, how, asked, judged, started)
+
+
+def conclude(
+    model: Model,
+    dataset: Dataset,
+    questions: Sequence[Question],
+    chosen: Sequence[Question],
+    benchmark: Benchmark,
+    way: Way,
+    how: Measuring,
+    asked: Asked,
+    judged: Judged,
+    started: float,
+) -> Result:
+    """The result of what was asked and judged.
+
+    Args:
+        questions: one for each record with a truth.
+        chosen: those that were asked.
+        started: what `time.monotonic` said before.
+    """
+    names, samples = benchmark.metrics, asked.samples
     digest = data_sha256([question.record for question in chosen])
     written = results.short_hash([repr(sorted((how.options or {}).items()))])
-    signed = {**benchmark.signed, "options": written if how.options else "own", "n": len(chosen)}
+    signed = {**benchmark.signed, "options": written if how.options else "own", "n": len(samples)}
     return results.build(
         model, benchmark.task, benchmark.version, names[0], digest, signed, started,
         variant=benchmark.variant,
-        n=len(chosen),
+        n=len(samples),
         data=dataset.name,
-        n_invalid=sum(sample.status == "invalid" for sample in asked.samples),
-        n_missing=sum(sample.status == "missing" for sample in asked.samples),
+        n_invalid=sum(sample.status == "invalid" for sample in samples),
+        n_missing=sum(sample.status == "missing" for sample in samples),
         n_excluded=len(dataset) - len(questions),
         missing=asked.missing,
         prompt_templates=(way.template,),
@@ -132,30 +160,70 @@ def measure(
 
 
 def judge(
-    samples: Sequence[Sample], names: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
+    samples: Sequence[Sample],
+    names: Sequence[str],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    table: Mapping[str, AnswerMetric] = METRICS,
 ) -> Judged:
-    """Score answers by these metrics; the first gives each sample its score, where it has one.
+    """Score answers by these metrics, of which the first is the headline; see `judge_columns`.
 
-    Groups: each name of the samples' tags, by the first metric; and `blind`, where the same was
-    asked without a picture.
+    Args:
+        table: `METRICS`, or what `with_objects` made of it.
     """
     blind = bool(samples) and all(s.blind is not None or s.status == "invalid" for s in samples)
-    pictures = _numbered([sample.group for sample in samples])
-
-    def told(columns: Mapping[str, Column]) -> dict[str, Metric]:
-        return {n: metric_of(each, pictures, seed, resamples) for n, each in columns.items()}
-
-    said = {name: column_of(name, samples, [s.raw for s in samples]) for name in names}
-    groups = _by_tag(samples, said[names[0]], pictures, seed, resamples)
+    said = {name: column_of(name, samples, [s.raw for s in samples], table) for name in names}
     unseen: dict[str, Column] = {}
     if blind:
-        unseen = {name: column_of(name, samples, [s.blind for s in samples]) for name in names}
+        unseen = {
+            name: column_of(name, samples, [s.blind for s in samples], table) for name in names
+        }
+    return judge_columns(samples, said, unseen, seed, resamples, table)
+
+
+def judge_columns(
+    samples: Sequence[Sample],
+    said: Mapping[str, Column],
+    unseen: Mapping[str, Column],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    table: Mapping[str, AnswerMetric] = METRICS,
+) -> Judged:
+    """What columns come to; the first that has a value for each sample gives them their score.
+
+    Groups: each name of the samples' tags, by the headline, with the mean over the values of
+    `AVERAGED`; and `blind`, where the same was asked without a picture.
+
+    Args:
+        said: by metric, the headline first.
+        unseen: the same without pictures; empty where nobody asked so.
+    """
+    pictures = _numbered([sample.group for sample in samples])
+    headline = next(iter(said))
+
+    def told(columns: Mapping[str, Column]) -> dict[str, Metric]:
+        return {
+            name: metric_of(column, pictures[column.of(len(samples))], seed, resamples)
+            for name, column in columns.items()
+        }
+
+    groups = _by_tag(samples, said[headline], pictures, seed, resamples)
+    if unseen:
         groups["blind"] = told(unseen)
-    scored = _scored(samples, names[0], said, unseen)
-    paired = blind and said[names[0]].of_totals is None  # the score of a set has no pairs
-    tests = {"blind": compare_blind(scored, seed)} if paired else {}
-    verdict = verdict_of(tests["blind"]) if paired else ""
-    return Judged(scored, told(said), groups, tests, verdict, _unparsed(samples))
+    scored = _scored(samples, said, unseen, table)
+    tests, verdict = {}, ""
+    if unseen and said[headline].of_totals is None:  # the score of a set has no pairs
+        alike = _bundled(scored, headline, said[headline], unseen[headline])
+        tests = {"blind": compare_blind(alike, seed)}
+        verdict = verdict_of(tests["blind"], less_is_better(headline))
+    return Judged(scored, told(said), groups, tests, verdict, _unparsed(scored))
+
+
+def category_of(record: Record) -> dict[str, str]:
+    """The tag of a question's kind, where the data say it: a category, or a label of its own."""
+    own = record.extra.get(AVERAGED, record.label)
+    known = isinstance(own, str) and own and own not in record.answers
+    return {AVERAGED: own} if known else {}
 
 
 def no_truth(dataset: Dataset, what: str, needed: str) -> DataError:
@@ -164,44 +232,72 @@ def no_truth(dataset: Dataset, what: str, needed: str) -> DataError:
 
 
 def _scored(
-    samples: Sequence[Sample], name: str, said: Mapping[str, Column], unseen: Mapping[str, Column]
+    samples: Sequence[Sample],
+    said: Mapping[str, Column],
+    unseen: Mapping[str, Column],
+    table: Mapping[str, AnswerMetric],
 ) -> tuple[Sample, ...]:
     """Samples with scores; as they were where only the whole set has one."""
-    column = said[name]
-    if column.of_totals is not None:
+    own = [name for name, c in said.items() if c.of_totals is None and c.rows is None]
+    if not own:
         return tuple(samples)
-    parse = METRICS[name].parse
+    name = own[0]
     blind = unseen[name].values.tolist() if unseen else [None] * len(samples)
     return tuple(
         replace(
             sample, kind=name, score=score, blind_score=without,
-            parsed=parse(sample.raw) if sample.raw and sample.raw.strip() else None,
+            parsed=_parsed(sample, table[name]) if name in table else None,
         )
-        for sample, score, without in zip(samples, column.values.tolist(), blind, strict=True)
+        for sample, score, without in zip(samples, said[name].values.tolist(), blind, strict=True)
     )  # fmt: skip
+
+
+def _parsed(sample: Sample, metric: AnswerMetric) -> str | None:
+    if not sample.raw or not sample.raw.strip():
+        return None
+    return metric.parse(sample.raw, metric.truth(sample))
+
+
+def _bundled(
+    samples: Sequence[Sample], name: str, said: Column, unseen: Column
+) -> tuple[Sample, ...]:
+    """A sample for each value of the headline, for those who compare them."""
+    values = zip(said.of(len(samples)), said.values.tolist(), unseen.values.tolist(), strict=True)
+    return tuple(
+        replace(samples[row], kind=name, score=score, blind_score=blind)
+        for row, score, blind in values
+    )
 
 
 def _by_tag(
     samples: Sequence[Sample], column: Column, pictures: torch.Tensor, seed: int, resamples: int
 ) -> dict[str, dict[str, Metric]]:
     found: dict[str, dict[str, Metric]] = {}
+    owners = column.of(len(samples))
+
+    def part(own: list[int]) -> tuple[Column, torch.Tensor]:
+        shown = pictures[[owners[place] for place in own]]
+        return column._replace(values=column.values[own], rows=None), shown
+
     for tag in sorted({tag for sample in samples for tag in sample.tags}):
         rows: dict[str, list[int]] = {}
-        for place, sample in enumerate(samples):
-            if tag in sample.tags:
-                rows.setdefault(sample.tags[tag], []).append(place)
+        for place, owner in enumerate(owners):
+            if tag in samples[owner].tags:
+                rows.setdefault(samples[owner].tags[tag], []).append(place)
         found[tag] = {
-            value: metric_of(
-                column._replace(values=column.values[own]), pictures[own], seed, resamples
-            )
-            for value, own in sorted(rows.items())
+            value: metric_of(*part(own), seed, resamples) for value, own in sorted(rows.items())
         }
+        if tag == AVERAGED and len(rows) > 1:
+            classes = [place for place, own in enumerate(rows.values()) for _ in own]
+            every = part([place for own in rows.values() for place in own])
+            mean = metric_of(*every, seed, resamples, torch.tensor(classes))
+            found[tag][f"mean of {len(rows)}"] = mean
     return found
 
 
 def _unparsed(samples: Sequence[Sample]) -> int:
-    """Answers without a character."""
-    return sum(sample.raw is not None and not sample.raw.strip() for sample in samples)
+    """Answers that could not be read, such as those without a character."""
+    return sum(sample.raw is not None and sample.parsed is None for sample in samples)
 
 
 def _numbered(names: Sequence[str]) -> torch.Tensor:
@@ -209,10 +305,10 @@ def _numbered(names: Sequence[str]) -> torch.Tensor:
     return torch.tensor([places[name] for name in names], dtype=torch.long)
 
 
-def verdict_of(test: PairedTest) -> str:
+def verdict_of(test: PairedTest, less_is_better: bool = False) -> str:
     """What a test against the same model without pictures comes to, in one line."""
     p = f"p {test.p_value:.4f}" if test.p_value >= 0.0001 else "p < 0.0001"
     between = f"{test.difference:+.4f}, 95 % {test.low:+.4f} to {test.high:+.4f}; {p}"
-    told = BETTER if test.difference > 0 else "worse"
+    told = BETTER if (test.difference > 0) != less_is_better else "worse"
     found = f"{told} than" if test.p_value < SURE else "not told apart from"
     return f"{found} the same model without pictures ({between})"

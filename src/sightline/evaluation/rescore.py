@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from sightline.core.errors import DataError
 from sightline.evaluation import results
-from sightline.evaluation.answer_metrics import METRICS, fitting, require_fit
+from sightline.evaluation.answer_metrics import METRICS, fitting, require_fit, with_objects
 from sightline.evaluation.judged import judge
 from sightline.evaluation.results import SAMPLES, Metric, Result, read_result
 from sightline.evaluation.samples import read_lines
+from sightline.metrics.chair import ObjectList
 from sightline.metrics.intervals import RESAMPLES
 
 
@@ -56,26 +58,38 @@ def read_answers(path: str | os.PathLike[str]) -> Result:
     )  # fmt: skip
 
 
-def rescore(result: Result, name: str, resamples: int = RESAMPLES) -> Result:
+def rescore(
+    result: Result, name: str, resamples: int = RESAMPLES, objects: ObjectList | None = None
+) -> Result:
     """The same answers with another headline; metrics that it had are computed again beside it.
+
+    Args:
+        objects: which words name a thing, for metrics of CHAIR.
 
     Raises:
         DataError: no answers were written, or such as the metric cannot be had of.
-        ConfigError: no such metric, or one of other answers; the message lists those that fit.
+        ConfigError: no such metric, or one of other answers, the message lists those that fit; or
+            one that needs an object list.
     """
     kinds = {sample.kind for sample in result.samples}
     families = {METRICS[kind].family for kind in kinds if kind in METRICS}
     if len(families) != 1 or not kinds <= METRICS.keys():
         raise DataError(
             f"{result.data} holds no written answers to score again (it has "
-            f"{', '.join(sorted(kinds)) or 'no samples'}): take those of eval caption, vqa, docvqa "
-            "or chartqa"
+            f"{', '.join(sorted(kinds)) or 'no samples'}): take those of eval caption, vqa, "
+            "docvqa, chartqa, hallucination or mcq --by letter"
         )
     (family,) = families
     require_fit(name, family, [(sample.id, sample.target) for sample in result.samples])
     others = [n for n in fitting(family) if n in result.metrics and n != name]
-    judged = judge(result.samples, [name, *others], result.seed, resamples)
+    table = METRICS if objects is None else with_objects(objects)
+    judged = judge(result.samples, [name, *others], result.seed, resamples, table)
     signature = result.signature.replace(f"|metric:{result.headline}|", f"|metric:{name}|", 1)
+    settings = dict(result.settings)
+    if objects is not None and "objects" in settings:
+        signature = re.sub(r"\|objects:\w+", f"|objects:{objects.sha256[:12]}", signature)
+        settings["objects"] = objects.sha256
     return replace(
-        result, variant="rescored", headline=name, signature=signature, **judged._asdict()
-    )
+        result, variant="rescored", headline=name, signature=signature, settings=settings,
+        **judged._asdict(),
+    )  # fmt: skip

@@ -39,6 +39,8 @@ class Sample:
     """The model's words without a picture."""
     blind_score: float | None = None
     """What these score; None where nobody asked without a picture."""
+    choices: tuple[str, ...] = ()
+    """What there was to choose from, in the order in which it was shown."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """What results are told apart by, such as the type of a question."""
     key: str = ""
@@ -73,7 +75,8 @@ def read_line(line: str) -> Sample:
     document = json.loads(line)
     ranking = tuple((name, number(score)) for name, score in document["ranking"])
     rank = math.inf if document["rank"] is None else document["rank"]
-    changed = {"target": tuple(document["target"]), "ranking": ranking, "rank": rank}
+    changed = {"target": tuple(document["target"]), "ranking": ranking, "rank": rank,
+               "choices": tuple(document.get("choices", ()))}  # fmt: skip
     return Sample(**{**document, **changed})
 
 

@@ -68,12 +68,6 @@ def pope(replies: Sequence[str], truths: Sequence[bool], variant: PopeVariant = 
     said = [read(reply) for reply in replies]
     rows = [_row(own, bool(truth)) for own, truth in zip(said, truths, strict=True)]
     counts = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    right, false_yes, _, false_no, _ = counts.sum(axis=0)
-    empty = {
-        "precision": right + false_yes == 0,
-        "recall": right + false_no == 0,
-        "f1": right + false_yes + false_no == 0,
-    }
     accuracy, precision, recall, f1, yes_ratio = pope_of_counts(counts.sum(axis=0)).tolist()
     return Pope(
         accuracy,
@@ -84,7 +78,7 @@ def pope(replies: Sequence[str], truths: Sequence[bool], variant: PopeVariant = 
         scores=counts[:, 0] + counts[:, 2],
         counts=counts,
         n_unparsed=sum(own is None for own in said),
-        undefined=tuple(name for name, nothing in empty.items() if nothing),
+        undefined=undefined_of(counts.sum(axis=0)),
     )
 
 
@@ -105,6 +99,13 @@ def pope_of_counts(totals: Float[ndarray, "*R 5"]) -> Float[ndarray, "*R 5"]:
         ]
     found: Float[ndarray, "*R 5"] = np.stack(ratios, axis=-1)
     return np.where(number[..., None] > 0, found, np.nan)
+
+
+def undefined_of(totals: Float[ndarray, " 5"]) -> tuple[str, ...]:
+    """Which of precision, recall and f1 of summed counts are 0 because they are 0/0."""
+    right, false_yes, _, false_no, _ = totals
+    parts = {"precision": false_yes, "recall": false_no, "f1": false_yes + false_no}
+    return tuple(name for name, wrong in parts.items() if right + wrong == 0)
 
 
 def _official(reply: str) -> bool:

@@ -197,10 +197,24 @@ def test_pope(tmp_path):
     lines(tmp_path / "coco_pope_random.json", *rows)
     picture(tmp_path / "val2014/COCO_val2014_000000310196.jpg")
     data = open_dataset(tmp_path)
-    assert (data.format, [r.id for r in data]) == ("pope", ["1", "2"])
+    assert (data.format, [r.id for r in data]) == ("pope", ["random/1", "random/2"])
+    assert data[0].extra == {"category": "random"}
     assert [r.answers for r in data] == [("yes",), ("no",)]
     assert data[0].choices == ("yes", "no")
     assert data[0].label is None
+
+
+def test_the_three_files_of_pope_are_one_set_and_tell_their_kind(tmp_path):
+    row = {"question_id": 1, "image": "a.png", "label": "yes", "text": "Is there a cat?"}
+    for kind in ("random", "popular", "adversarial"):
+        lines(tmp_path / f"coco_pope_{kind}.json", row)
+    picture(tmp_path / "val2014/a.png")
+    data = open_dataset(tmp_path)
+    assert [(r.id, r.extra["category"]) for r in data] == [
+        ("adversarial/1", "adversarial"), ("popular/1", "popular"), ("random/1", "random"),
+    ]  # fmt: skip
+    (tmp_path / "coco_pope_random.json").rename(tmp_path / "asked.json")
+    assert (open_dataset(tmp_path / "asked.json")[0].id, data.report.missing) == ("1", ())
 
 
 @pytest.mark.parametrize(

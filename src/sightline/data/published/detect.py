@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.data.published.conversations import MARK
-from sightline.data.published.questions import YES_NO, picture_names
+from sightline.data.published.questions import POPE_KINDS, YES_NO, picture_names
 from sightline.data.published.refcoco import INSTANCES, is_refcoco
 from sightline.data.published.voc import is_voc
 
@@ -23,7 +23,7 @@ FOLDERS = ("train_images", "test_images", "png", "documents", "train2014", "val2
 """What the folders of pictures are called, beside those that are called `images`."""
 OTHER_LAYERS = ("caption", "sentences", "keypoints")
 """Keys of what else is said about COCO's pictures in files of the same form."""
-PARTS = {"chartqa": ("human", "augmented")}
+PARTS = {"chartqa": ("human", "augmented"), "pope": POPE_KINDS}
 """Words in the names of lists that together are one split."""
 ANSWERS = "answers to questions"
 _TABLE = {"index", "question", "image"}

@@ -29,6 +29,8 @@ from sightline.data.said import Said, answers_in
 PAIRED = ("questions", "annotations")
 """What the two files of VQAv2 have in their names."""
 YES_NO = ("yes", "no")
+POPE_KINDS = ("random", "popular", "adversarial")
+"""Of questions, a file each."""
 _SUFFIXES = (".jpg", ".png", ".jpeg")
 _DATED = re.compile(r"(train|val|test)\d{4}")
 
@@ -223,9 +225,13 @@ def read_gqa(path: Path, roots: Sequence[Path], split: str | None = None) -> Rea
 def read_pope(path: Path, roots: Sequence[Path], split: str | None = None) -> Reading:
     """POPE: whether an object is in the picture, yes or no, one JSON object a line.
 
+    `category` in `extra` is the kind of its questions, where the file is called for one.
+
     Raises:
         DataError: missing keys, or an answer that is neither yes nor no.
     """
+
+    kinds = [kind for kind in POPE_KINDS if kind in path.stem.lower()]
 
     def rows() -> Iterator[Row]:
         for number, line in text_lines(path):
@@ -238,7 +244,9 @@ def read_pope(path: Path, roots: Sequence[Path], split: str | None = None) -> Re
                 raise DataError(f"{where}: 'label' must be yes or no, got {answer!r:.40}")
             said = Said(text_of(entry, "text", where).strip(), (answer,), YES_NO)
             id = str(key_of(entry, "question_id", where))
-            yield Row(text_of(entry, "image", where), [], where, None, split, id, {}, said)
+            own = {"category": kinds[0]} if len(kinds) == 1 else {}
+            id = f"{kinds[0]}/{id}" if own else id  # the three files use the same numbers
+            yield Row(text_of(entry, "image", where), [], where, None, split, id, own, said)
 
     return _assembled(rows(), roots, path.stem)
 
