@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sightline.training import checkpoints
+from sightline.training import checkpoints, parallel
 from sightline.training.parallel import wrap
 from tests.training.small_run import losses
 
@@ -173,8 +173,17 @@ def test_killed_twenty_times_a_sharded_run_is_the_same_run(tmp_path):
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
+def test_without_a_compiler_nothing_is_compiled(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(parallel.shutil, "which", lambda name: None)
+    network = nn.Linear(2, 2)
+    assert wrap(network, "none").compiled() is network
+    assert "no C++ compiler: not compiled" in caplog.text
+
+
 def test_a_network_says_what_of_it_is_compiled(monkeypatch):
     compiled = []
+    monkeypatch.setattr(parallel.shutil, "which", lambda name: "/usr/bin/c++")
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network.parts_to_compile = lambda: [network[1]]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +16,6 @@ from sightline.objectives.language import UNCOUNTED, next_token
 from sightline.recipes.park_lessons import LessonBatch
 from sightline.recipes.park_siglip import patch_loss
 from sightline.training.accumulation import Step, StepResult, backward
-
-logger = logging.getLogger(__name__)
 
 CYCLES = (0.25, 6.0)
 """Slowest and fastest turn of the places' first vectors from one side of a picture to the other."""
@@ -85,11 +81,9 @@ class Taught(nn.Module):
         return (said * unit_length(table[self.places])[boxes]).sum(dim=-1)
 
     def parts_to_compile(self) -> list[nn.Module]:
-        """The stacks of blocks; around them are loops over rows. Nothing without a C++ compiler."""
-        if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
-            logger.info("no C++ compiler: not compiled, which takes about twice as long")
-            return []
-        return [self.model.decoder, self.model.image.transformer]
+        """Those of the model; what asks is small."""
+        parts: list[nn.Module] = self.model.parts_to_compile()
+        return parts
 
 
 def order_places(table: TokenTable, places: Sequence[int]) -> None:

@@ -15,7 +15,9 @@ each), use the scale outside of `forward`, and leave any parameter unused.
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -33,10 +35,20 @@ from sightline.training.options import PARALLEL
 from sightline.training.snapshot import load_weights
 from sightline.training.stages import set_modes
 
+logger = logging.getLogger(__name__)
+
 BUCKET_BYTES = 25 * 2**20
 """Gradients that travel together."""
 
+COMPILERS = ("c++", "g++", "clang++", "cl")
+"""Of which torch needs one to compile for a CPU."""
+
 SaveModel = Callable[[nn.Module, Path], None]
+
+
+def _can_compile(network: nn.Module) -> bool:
+    on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
+    return not on_cpu or any(map(shutil.which, COMPILERS))
 
 
 def wrap(network: nn.Module, kind: str = "auto") -> Alone:
@@ -83,7 +95,13 @@ class Alone:
         """
 
     def compiled(self) -> nn.Module:
-        """The network as `torch.compile` makes it, or with those parts compiled that it names."""
+        """The network as `torch.compile` makes it, or with those parts compiled that it names.
+
+        As it is where torch would need a C++ compiler and finds none.
+        """
+        if self._compiled is None and not _can_compile(self.network):
+            logger.info("no C++ compiler: not compiled, which can take twice as long")
+            self._compiled = self.network
         if self._compiled is None:
             parts: Callable[[], Iterable[nn.Module]] | None
             parts = getattr(self.network, "parts_to_compile", None)
