@@ -314,7 +314,7 @@ def test_killed_inside_and_between_phases_it_is_still_the_same_run(tmp_path) -> 
     done = subprocess.run(
         [sys.executable, "-m", "tests.recipes.killed_phases", str(tmp_path)],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
