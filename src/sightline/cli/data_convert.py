@@ -27,7 +27,7 @@ if TYPE_CHECKING:
                    "prefix-suffix.")  # fmt: skip
 @click.option("--tasks", metavar="LIST",
               help="Write examples of these tasks instead of the records: caption, ask, question, "
-                   "detect; for messages and prefix-suffix.")  # fmt: skip
+                   "detect, chat; for messages and prefix-suffix.")  # fmt: skip
 @click.option("--format", "format_", metavar="NAME", help="Of IN, where it is not clear.")
 @click.option("--split", metavar="NAME", help="Only this part, such as test.")
 @click.option("--images", metavar="DIR", help="The folder that paths in IN are relative to.")

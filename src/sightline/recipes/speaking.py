@@ -90,7 +90,7 @@ def joined(
     tower = _part(image, ("siglip", "paligemma"))
     decoder = _part(text, ("gemma", "gemma2", "paligemma"))
     known = decoder.processor.tokenizer if decoder else new_vocabulary(texts, sizes)
-    words = with_places(known, TextSpec())
+    words = with_places(known, TextSpec(add_special=False))
     config = _joined_config(sizes, tower, decoder, words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,11 +110,11 @@ def joined(
 def _take(network: nn.Module, source: nn.Module, part: str) -> None:
     """Copy a part; tokens that a table has got besides have small vectors."""
     own, given = network.state_dict(), source.state_dict()
-    for name in own:
+    for name in [name for name in own if name.startswith(part)]:
         if name == TABLE and len(given[name]) < len(own[name]):
             own[name].mul_(NEW_TOKENS / own[name].std())
             own[name][: len(given[name])] = given[name]
-        elif name.startswith(part):
+        else:
             own[name] = given[name]
     network.load_state_dict(own)
 
