@@ -211,7 +211,8 @@ def judge_columns(
     if unseen:
         groups["blind"] = told(unseen)
     scored = _scored(samples, said, unseen, table)
-    tests, verdict = {}, ""
+    tests: dict[str, PairedTest] = {}
+    verdict = ""
     if unseen and said[headline].of_totals is None:  # the score of a set has no pairs
         alike = _bundled(scored, headline, said[headline], unseen[headline])
         tests = {"blind": compare_blind(alike, seed)}
@@ -222,8 +223,9 @@ def judge_columns(
 def category_of(record: Record) -> dict[str, str]:
     """The tag of a question's kind, where the data say it: a category, or a label of its own."""
     own = record.extra.get(AVERAGED, record.label)
-    known = isinstance(own, str) and own and own not in record.answers
-    return {AVERAGED: own} if known else {}
+    if isinstance(own, str) and own and own not in record.answers:
+        return {AVERAGED: own}
+    return {}
 
 
 def no_truth(dataset: Dataset, what: str, needed: str) -> DataError:
