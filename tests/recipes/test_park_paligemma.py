@@ -230,6 +230,17 @@ def test_a_run_leaves_a_model_that_speaks(tmp_path) -> None:
     assert isinstance(load(tmp_path / "bundled").caption(scene(0).image), str)
 
 
+def test_a_run_goes_on_from_a_model_of_an_earlier_one(tmp_path) -> None:
+    first = start_speaking(TINY)
+    first.save(tmp_path / "first")
+    start = start_speaking(replace(TINY, init=str(tmp_path / "first"), width=64))
+    own, other = first.network.state_dict(), start.network.state_dict()
+    assert all(torch.equal(own[name], other[name]) for name in own), "all of it, sizes included"
+    assert all(parameter.requires_grad for parameter in start.network.parameters())
+    text = "what is it?"
+    assert first.processor.text.encode(text) == start.processor.text.encode(text)
+
+
 def test_a_causal_prefix_stays_causal_in_the_saved_model(tmp_path) -> None:
     start_speaking(replace(TINY, causal=True)).save(tmp_path / "causal")
     start_speaking(TINY).save(tmp_path / "whole")

@@ -66,7 +66,8 @@ class ParkPaliGemmaRecipe:
     codec: str | None = None
     """Folder or name of a mask codec, or the folder of its run; without one no masks are taught."""
     init: str | None = "park-siglip"
-    """A SigLIP whose image tower is taken over; none for a new tower."""
+    """A SigLIP whose image tower is taken over, or a model of an earlier run to go on from; none
+    for a new tower."""
     blind: bool = False
     """Show grey instead of pictures: what words alone give away, for comparison."""
 
@@ -213,13 +214,17 @@ def codec_folder(name: str) -> Path:
 
 
 def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
-    """A new decoder behind the tower of `init`, with a vocabulary of the park's words."""
-    tokenizer = train_vocabulary(
-        vocabulary_texts(), recipe.vocab_size, rules="paligemma", max_length=1024
-    )
+    """A new decoder behind the tower of `init`, with a vocabulary of the park's words; or all of
+    `init`, where it is a model of an earlier run."""
     loaded = None
     if recipe.init is not None:
         loaded = load_checkpoint(recipe.init, device="cpu", dtype="float32")
+        if loaded.system is paligemma.SYSTEM:
+            network = cast(nn.Module, loaded.network).requires_grad_(True)
+            return Start(network, loaded.processor, loaded.config, loaded.system)
+    tokenizer = train_vocabulary(
+        vocabulary_texts(), recipe.vocab_size, rules="paligemma", max_length=1024
+    )
     image = _tower(recipe) if loaded is None else loaded.config.image
     image_token = tokenizer.token_id(IMAGE)
     assert image_token is not None and tokenizer.eos_id is not None

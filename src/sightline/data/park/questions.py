@@ -57,8 +57,9 @@ def write_questions(scene: Scene, dice: Dice) -> list[Asked]:
 
 
 def another_count(scene: Scene, dice: Dice) -> Asked:
-    """One more question of how many there are, such as a scene's own ones hold one of."""
-    return _spoken(_count(_Facts(scene), dice), dice)
+    """One more question of how many there are, of a kind, of a colour or of both, each as often;
+    a scene's own question is mostly of a kind."""
+    return _spoken(_count(_Facts(scene), dice, (1, 1, 1)), dice)
 
 
 def _spoken(asked: Asked, dice: Dice) -> Asked:
@@ -114,8 +115,8 @@ def _yes_no(yes: bool) -> str:
     return "yes" if yes else "no"
 
 
-def _count(facts: _Facts, dice: Dice) -> Asked:
-    form = ("kind", "colour", "pair")[dice.weighted((70, 15, 15))]
+def _count(facts: _Facts, dice: Dice, forms: Sequence[float] = (70, 15, 15)) -> Asked:
+    form = ("kind", "colour", "pair")[dice.weighted(forms)]
     subjects = _countable(facts, form, dice)
     weights = [w if subjects[n] else 0.0 for n, w in enumerate(_RARE[form])]
     number = dice.weighted(weights)
