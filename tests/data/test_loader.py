@@ -15,6 +15,7 @@ from sightline.data import workers as workers_module
 from sightline.data.loader import Loader
 from sightline.data.records import Dataset, Record
 from sightline.inputs.images import read_image
+from tests.ended import ends
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +189,7 @@ def test_no_thread_outlives_the_iteration():
     next(iterator)
     assert any(t.name.startswith("sightline-loader") for t in threading.enumerate())
     iterator.close()
-    assert not any(t.name.startswith("sightline-loader") for t in threading.enumerate())
+    assert ends("sightline-loader")
 
 
 def test_workers_keep_torch_on_one_core_and_leave_the_others_theirs():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sightline.data.records import Record
 from sightline.evaluation.asked import Asked, Question, ask_all, caption_way, question_way
 from sightline.evaluation.samples import read_line
 from sightline.tasks import writing
+from tests.ended import ends
 from tests.evaluation.answering import BROKEN, always, asked_data, seen, shade, told
 from tests.tasks.writers import random_writer
 
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_from_its_samples(tmp_path: Path) -> None:
     first = told(ANSWERS)
     with pytest.raises(_Killed):
         ask(first, DATA, folder=tmp_path, batch_size=2, progress=_killed_after(2))
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert ends("decode")
     file = tmp_path / "samples.jsonl"
     kept = [read_line(line) for line in file.read_text().splitlines()]
     assert [(s.id, s.raw, s.blind) for s in kept] == [("q0", "one", "seven"), ("q2", "this", "any")]

@@ -15,6 +15,7 @@ from sightline.tasks import batching
 from sightline.tasks.batching import Failed, prepared
 from sightline.tasks.embed import embed_each, embed_readable
 from sightline.tasks.model import Model, load
+from tests.ended import ends
 from tests.tasks.colours import BLUE, GREEN, RED, colour_model, picture
 
 
@@ -74,7 +75,7 @@ def test_pictures_are_taken_from_a_stream_a_few_batches_ahead(clip: Model) -> No
         next(answers)
     assert 10 <= taken <= 10 + 3 * 4
     answers.close()  # type: ignore[attr-defined]
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert ends("decode")
 
 
 def test_a_broken_picture_raises_and_is_named(clip: Model, tmp_path: Path) -> None:

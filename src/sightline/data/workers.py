@@ -16,6 +16,7 @@ import numpy as np
 
 from sightline.core.devices import available_cores
 from sightline.core.errors import ImageError
+from sightline.core.pools import dismiss
 
 BATCHES_AHEAD = 2
 SAMPLE = 1
@@ -90,7 +91,7 @@ class ThreadDecoders:
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            dismiss(self._pool)
 
     def results(self, epoch: int, indices: np.ndarray, batch_size: int) -> Callable[[int], Drawn]:
         """As `Decoders` says."""

@@ -20,6 +20,7 @@ from PIL import Image
 from sightline.core.devices import available_cores
 from sightline.core.errors import ConfigError, InputError, SightlineError
 from sightline.core.interfaces import PatchBatch, StoredPicture
+from sightline.core.pools import dismiss
 from sightline.inputs.limits import DEFAULT_OPTIONS, DecodeOptions
 from sightline.inputs.naflex import join
 
@@ -139,7 +140,7 @@ def prepared(
             except SightlineError as error:
                 yield Failed(name, error)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        dismiss(pool)
 
 
 def in_batches(

@@ -23,6 +23,7 @@ from PIL import Image
 from sightline.core.devices import available_cores
 from sightline.core.errors import SightlineError
 from sightline.core.interfaces import StoredPicture
+from sightline.core.pools import dismiss
 from sightline.data.records import Dataset, Record
 from sightline.inputs.images import read_image
 from sightline.inputs.limits import DEFAULT_OPTIONS
@@ -190,7 +191,7 @@ def _looks(dataset: Dataset) -> Iterator[_Look]:
                 return
             yield from waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        dismiss(pool)
 
 
 def _look(record: Record) -> _Look:
