@@ -110,19 +110,26 @@ def draw_figures(
         return None, None
 
 
-def commands(out: Path, gallery: Gallery, model: str, caption: str) -> list[str]:
+def commands(
+    out: Path, gallery: Gallery, model: str, caption: str, speaks: bool = False
+) -> list[str]:
     """What a person can type next, with the names of the files that were just written."""
     one, many = _quoted(gallery.unseen[0].path), _quoted(gallery.several[0].path)
     labels, tags = (shlex.quote(f"@{out / stem}.txt") for stem in ("labels", "tags"))
     folder, name = _quoted(out / "pictures"), shlex.quote(model)
     thing = gallery.unseen[0].scene.objects[0]
     choices = ",".join(sorted({thing.kind, "cat", "boat"}))
+    spoken = [
+        f"sightline ask {one} 'what colour is the {thing.kind}?' --model {SPEAKER}",
+        f"sightline segment {many} --model {SPEAKER} --out {_quoted(out / 'found')}",
+    ]
     return [
         f"sightline classify {one} --labels {labels} --model {name}",
         f"sightline tag {many} --vocabulary {tags} --model {name}",
         f"sightline retrieve {shlex.quote(caption)} {folder} --model {name}",
         f"sightline ask {one} 'what is it?' --choices {choices} --model {name}",
         f"sightline explain {one} '{with_article(thing.name)}' --model {name}",
+        *(spoken if speaks else []),
     ]
 
 
@@ -291,7 +298,7 @@ def _inside(report: Report, e: Everything) -> None:
 def _your_turn(report: Report, e: Everything) -> None:
     report.section("Your turn", "The pictures of this page are files now. Try:")
     caption = e.gallery.several[0].scene.caption
-    report.code("\n".join(commands(e.out, e.gallery, e.model.name, caption)))
+    report.code("\n".join(commands(e.out, e.gallery, e.model.name, caption, bool(e.spoken))))
     if e.model.domain != PARK_DOMAIN:
         return
     report.note(

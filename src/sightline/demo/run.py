@@ -189,6 +189,7 @@ def _lines(
     width = max(len(name) for name, _ in rows)
     examples = _example_lines([*found.known[:4], *found.unseen[:4]])
     caption = gallery.several[0].scene.caption
+    commands = page.commands(folder, gallery, model.name, caption, bool(found.spoken))
     return [
         page.subtitle(model),
         "",
@@ -199,7 +200,7 @@ def _lines(
         f"{'':<{width}}  (in brackets: 95 % intervals)",
         "",
         f"All of it took {seconds:.0f} s. Try next:",
-        *(f"  {command}" for command in page.commands(folder, gallery, model.name, caption)),
+        *(f"  {command}" for command in commands),
     ]
 
 

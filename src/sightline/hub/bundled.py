@@ -19,6 +19,7 @@ DRAWN_PARKS = "drawn parks"
 
 BUNDLED: Mapping[str, str] = {
     "park-siglip": "bundled_models/park-siglip",
+    "park-paligemma": "bundled_models/park-paligemma",
 }
 """Name to folder inside this package; a name is offered only where its folder was installed."""
 

@@ -98,8 +98,8 @@ class ParkPaliGemmaRecipe:
     accumulate: int = 1
     epochs: float = 1.0
     """Parks are endless: `steps` counts."""
-    most_steps: int = 5000
-    steps: int | None = 5000
+    most_steps: int = 6000
+    steps: int | None = 6000
     lr: float = 2e-3
     image_lr_scale: float = 0.3
     """Times the rate, for the tower that knows how to see."""
