@@ -174,7 +174,7 @@ def test_the_lines_are_aligned_and_name_files_that_exist(run: tuple[Path, DemoRe
     assert len(ends) == 1
     commands = [line for line in result.lines if line.startswith("  sightline ")]
     files = {word.lstrip("@") for line in commands for word in line.split() if str(out) in word}
-    assert len(commands) == 5 and files
+    assert len(commands) == 7 and files
     assert all(Path(file.strip("'")).exists() for file in files)
 
 

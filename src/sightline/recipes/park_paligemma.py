@@ -220,7 +220,7 @@ def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
     if recipe.init is not None:
         loaded = load_checkpoint(recipe.init, device="cpu", dtype="float32")
         if loaded.system is paligemma.SYSTEM:
-            network = cast(nn.Module, loaded.network).requires_grad_(True)
+            network = loaded.network.requires_grad_(True)
             return Start(network, loaded.processor, loaded.config, loaded.system)
     tokenizer = train_vocabulary(
         vocabulary_texts(), recipe.vocab_size, rules="paligemma", max_length=1024
