@@ -114,7 +114,7 @@ def test_ask_chooses(run: Run, model: Path, parks: Path) -> None:
 def test_ask_without_choices_says_what_to_do(run: Run, model: Path, parks: Path) -> None:
     answer = run("ask", parks / "000000.png", "a", "--model", model)
     assert answer.code == 1
-    assert "give --choices a,b" in answer.err and answer.err.count("\n") == 1
+    assert "cannot answer freely: pass choices" in answer.err and answer.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".jsonl"])
