@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.hub import bundled
 from sightline.tasks.embeddings import Embeddings
 from sightline.tasks.model import load
 from sightline.tasks.xmp import read_tags
@@ -111,10 +112,14 @@ def test_ask_chooses(run: Run, model: Path, parks: Path) -> None:
     assert run(*arguments, "--model", model).out == answer + "\n"
 
 
-def test_ask_without_choices_says_what_to_do(run: Run, model: Path, parks: Path) -> None:
-    answer = run("ask", parks / "000000.png", "a", "--model", model)
+def test_ask_without_choices_says_what_to_do(
+    run: Run, parks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no model that writes was installed."""
+    monkeypatch.setitem(bundled.BUNDLED, "park-paligemma", "nowhere")
+    answer = run("ask", parks / "000000.png", "a")
     assert answer.code == 1
-    assert "cannot answer freely: pass choices" in answer.err and answer.err.count("\n") == 1
+    assert "give --choices a,b" in answer.err and answer.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npy", ".jsonl"])
