@@ -50,6 +50,7 @@ MOST = {
 """Longer than any true answer about six objects; a network that knows nothing writes on and on."""
 BATCH = 32
 Shown = Literal["own", "grey", "other"]
+"""Whose pictures are shown; see `speech_metrics`."""
 SHOWN = 24
 """Scenes in the report."""
 
