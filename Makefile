@@ -27,8 +27,10 @@ install: $(VENV)/.installed  ## the environment, with everything that tests and 
 demo: $(VENV)/.core  ## the first minute: bundled models at work, one report in demo-out/
 	$(BIN)/sightline demo --out demo-out
 
+# networks of this size gain nothing from a second thread, the tests much from a second process
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: install  ## the default tests
-	$(BIN)/python -m pytest
+	$(PYTEST) -n logical --maxprocesses 8 --dist loadfile
 
 test-slow: install  ## the longer ones: training to the promised scores
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -1,11 +1,10 @@
-"""Starting: the table and the files agree, help loads no torch and is fast, the page is fresh."""
+"""Starting: the table and the files agree, help loads no torch, the page is fresh."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -52,19 +51,6 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert heavy == "[]"
     if arguments == ["--help"]:
         assert "sightline.cli.classify" not in own
-
-
-def test_help_is_quick() -> None:
-    # The promise is 0.3 s on a quiet machine; this one may be busy, so the best of a few counts
-    # against a generous limit, and what is loaded is tested exactly above.
-    def seconds() -> float:
-        started = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "sightline", "--help"], stdout=subprocess.DEVNULL, check=True
-        )
-        return time.monotonic() - started
-
-    assert min(seconds() for _ in range(4)) < 1.5
 
 
 def test_root_help_lists_every_command_with_its_summary(run: Run) -> None:

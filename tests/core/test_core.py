@@ -82,6 +82,15 @@ def test_cores_and_threads_stay_within_the_machine():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(("told", "threads"), [("2", 2), ("9", 3), ("0", 3), ("many", 3)])
+def test_nobody_gets_more_threads_than_were_told(monkeypatch, told, threads):
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert devices.set_threads(3) == threads
+    assert chosen == [threads]
+
+
 def test_devices_by_name():
     assert devices.choose_device("cpu") == torch.device("cpu")
     assert devices.choose_device().type in ("cpu", "cuda", "mps")

@@ -107,9 +107,15 @@ def fast_bfloat16(device_type: str) -> bool:
 
 
 def set_threads(count: int | None = None) -> int:
-    """Set the threads of torch to `count`, by default the available cores; returns the number."""
+    """Set the threads of torch to `count`, by default the available cores; returns the number.
+
+    OMP_NUM_THREADS, where somebody set it, is the most there will be.
+    """
     import torch
 
     threads = count or available_cores()
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told) > 0:
+        threads = min(threads, int(told))
     torch.set_num_threads(threads)
     return threads
