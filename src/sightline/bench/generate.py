@@ -6,8 +6,10 @@ decoder of 241 M parameters with a vocabulary of 32,768. Every row writes the sa
 nothing ends early. Rounds alternate (A-B-A-B), and the first scores are compared before anything is
 timed.
 
-A further token reads every weight of the decoder once, so that the speed of memory bounds it. The
-limit is measured here, by reading a large tensor, and printed with the share that was reached.
+A further token reads every weight of the decoder once, so that the speed of memory bounds it. That
+speed is measured here, by reading a large tensor, in every round before every turn: other guests of
+the same machine halve it from one second to the next. Shares and ratios are medians over the rounds
+of what was measured side by side.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ WORDS = 12
 NEAR = 0.05
 """Largest difference of first scores, of the largest score, that two computations may have."""
 _BIG = 1 << 28
+"""Numbers of the tensor that is read, far more than any cache holds."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,21 @@ class Row:
     """From pixels and ids to the first token, the median over the rounds."""
     tokens_per_second: float
     """Further tokens of all sequences, the median over the rounds."""
-    slowest: float
-    fastest: float
     share_of_limit: float
-    """Of the steps a second that reading the weights alone would allow."""
+    """Of the steps a second that reading the weights alone would have allowed at that moment, the
+    median over the rounds."""
+    speeds: tuple[float, ...]
+    """Tokens a second of every round."""
+
+    @property
+    def slowest(self) -> float:
+        """Tokens a second of the slowest round."""
+        return min(self.speeds)
+
+    @property
+    def fastest(self) -> float:
+        """Tokens a second of the fastest round."""
+        return max(self.speeds)
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,7 @@ class GenerateBench:
     cores: int
     dtype: str
     read_gb_per_second: float
-    """Memory reads, measured here."""
+    """Memory reads, the median over all turns."""
     limit: float
     """Steps a second that they allow."""
     rows: tuple[Row, ...]
@@ -90,15 +104,27 @@ class GenerateBench:
         return next(r for r in self.rows if (r.name, r.sequences) == (name, sequences))
 
     def ratio(self, first: str, second: str, sequences: int) -> float:
-        """How many times as many tokens the first contender writes."""
-        return (
-            self.row(first, sequences).tokens_per_second
-            / self.row(second, sequences).tokens_per_second
+        """How many times as many tokens the first contender writes, the median over the rounds."""
+        pairs = zip(
+            self.row(first, sequences).speeds, self.row(second, sequences).speeds, strict=True
         )
+        return median(ours / theirs for ours, theirs in pairs)
 
     def to_json(self) -> dict[str, Any]:
         """One JSON document."""
         return {"bench": "generate", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contender in one round."""
+
+    read: float
+    """Bytes a second that memory gave just before."""
+    first: float
+    """Seconds to the first token."""
+    last: float
+    """Seconds to the last one."""
 
 
 @dataclass(frozen=True)
@@ -137,24 +163,23 @@ def bench_generate(
         contenders, skipped = _contenders(Path(folder), config, dtype)
     prompts = {count: _prompt(config, count) for count in sequences}
     _check(contenders, prompts[sequences[0]])
-    speed = read_speed()
-    limit = speed / (parameters * dtype.itemsize)
-    times = _race(contenders, prompts, new_tokens, rounds, progress)
+    turns = _race(contenders, prompts, new_tokens, rounds, progress)
+    weights = parameters * dtype.itemsize
     rows = tuple(
-        _row(who, count, taken, new_tokens, limit) for (who, count), taken in times.items()
+        _row(who, count, taken, new_tokens, weights) for (who, count), taken in turns.items()
     )
+    speed = median(turn.read for taken in turns.values() for turn in taken)
     image = config.image.image_size[0] // config.image.patch_size[0]
     return GenerateBench(
         parameters, image**2, new_tokens, rounds, available_cores(),
-        str(dtype).removeprefix("torch."), speed / 1e9, limit, rows, skipped,
+        str(dtype).removeprefix("torch."), speed / 1e9, speed / weights, rows, skipped,
     )  # fmt: skip
 
 
-def read_speed() -> float:
-    """Bytes a second that all cores read of a tensor far larger than any cache, best of five."""
-    big = torch.ones(_BIG)
+def read_speed(big: Tensor) -> float:
+    """Bytes a second that all cores read of a tensor, best of three."""
     best = float("inf")
-    for _ in range(5):
+    for _ in range(3):
         begun = time.perf_counter()
         big.sum()
         best = min(best, time.perf_counter() - begun)
@@ -243,18 +268,23 @@ def _race(
     new_tokens: int,
     rounds: int,
     progress: Callable[[int, int], None] | None,
-) -> dict[tuple[str, int], list[tuple[float, float]]]:
-    """Seconds to the first token and to the last, of every contender, number and round."""
-    times: dict[tuple[str, int], list[tuple[float, float]]] = {}
+) -> dict[tuple[str, int], list[Turn]]:
+    """Every turn of every contender and number of sequences; a first round does not count."""
+    turns: dict[tuple[str, int], list[Turn]] = {}
+    big = torch.ones(_BIG)
     for done in range(-1, rounds):
         for count, prompt in prompts.items():
             for contender in contenders:
-                taken = _seconds(contender, prompt, 1), _seconds(contender, prompt, new_tokens)
+                turn = Turn(
+                    read_speed(big),
+                    _seconds(contender, prompt, 1),
+                    _seconds(contender, prompt, new_tokens),
+                )
                 if done >= 0:
-                    times.setdefault((contender.name, count), []).append(taken)
+                    turns.setdefault((contender.name, count), []).append(turn)
         if progress is not None and done >= 0:
             progress(done + 1, rounds)
-    return times
+    return turns
 
 
 def _seconds(contender: Contender, prompt: Prompt, count: int) -> float:
@@ -263,14 +293,12 @@ def _seconds(contender: Contender, prompt: Prompt, count: int) -> float:
     return time.perf_counter() - begun
 
 
-def _row(
-    who: str, count: int, taken: list[tuple[float, float]], new_tokens: int, limit: float
-) -> Row:
-    speeds = [count * (new_tokens - 1) / (last - first) for first, last in taken]
-    middle = median(speeds)
+def _row(who: str, count: int, turns: list[Turn], new_tokens: int, weights: int) -> Row:
+    steps = [(new_tokens - 1) / (turn.last - turn.first) for turn in turns]
+    shares = [step * weights / turn.read for step, turn in zip(steps, turns, strict=True)]
     return Row(
-        who, count, median(first for first, _ in taken), middle, min(speeds), max(speeds),
-        middle / count / limit,
+        who, count, median(turn.first for turn in turns), count * median(steps), median(shares),
+        tuple(count * step for step in steps),
     )  # fmt: skip
 
 

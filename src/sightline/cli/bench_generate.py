@@ -54,6 +54,9 @@ def generate(call: Call, tokens: int, rounds: int, small: bool) -> int:
             for row in result.rows
         ],
     )
+    for count in () if result.skipped else dict.fromkeys(row.sequences for row in result.rows):
+        ratio = result.ratio("sightline", "transformers", count)
+        call.note(f"sequences {count}: {ratio:.2f} times the tokens of transformers")
     for name in result.skipped:
         call.note(f"not measured, not installed: {name}")
     call.document(result.to_json())
