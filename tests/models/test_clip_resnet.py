@@ -247,7 +247,7 @@ def exact_gelu_in_the_text(network, monkeypatch):
 
 
 def unnormalised(network, monkeypatch):
-    monkeypatch.setattr(clip_resnet, "unit_length", lambda x: x)
+    monkeypatch.setattr("sightline.models.clip.unit_length", lambda x: x)
 
 
 MISTAKES = [

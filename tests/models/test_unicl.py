@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from sightline.core.errors import CheckpointError, UnsafeCheckpointError
-from sightline.models import clip, unicl
+from sightline.models import clip
 from sightline.models.clip import TextTowerConfig
 from sightline.models.swin import SwinConfig
 from sightline.models.unicl import SYSTEM, TINY, VARIANTS, UniCL, UniCLConfig, read_config
@@ -327,7 +327,7 @@ def no_mask_between_borders(ours, monkeypatch):
 
 
 def not_unit_length(ours, monkeypatch):
-    monkeypatch.setattr(unicl, "unit_length", lambda x: x)
+    monkeypatch.setattr("sightline.models.clip.unit_length", lambda x: x)
 
 
 @pytest.mark.parametrize("mistake", [

@@ -213,17 +213,29 @@ class TextTower(nn.Module):
         return (ids == self.eos_id).int().argmax(dim=-1)  # the first one; 0 where there is none
 
 
-class CLIP(nn.Module):
-    """Pictures and sentences in one space."""
+class SoftmaxPairs(nn.Module):
+    """Two towers whose vectors are projected into one space, pairs judged against each other.
 
-    def __init__(self, config: CLIPConfig) -> None:
+    What CLIP and its relatives share: towers and projections are given.
+
+    Args:
+        scale: what cosines are multiplied by at the beginning (section 2.5).
+    """
+
+    def __init__(
+        self,
+        image: nn.Module,
+        text: nn.Module,
+        image_projection: Linear,
+        text_projection: Linear,
+        scale: float = 1 / 0.07,
+    ) -> None:
         super().__init__()
-        self.image = ImageTower(config.image)
-        self.text = TextTower(config.text)
-        self.image_projection = Linear(config.image.width, config.embedding_width, bias=False)
-        self.text_projection = Linear(config.text.width, config.embedding_width, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self._initialise()
+        self.image = image
+        self.text = text
+        self.image_projection = image_projection
+        self.text_projection = text_projection
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """Unit vectors, float32."""
@@ -250,6 +262,22 @@ class CLIP(nn.Module):
         return PairScores(
             self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
         )
+
+
+class CLIP(SoftmaxPairs):
+    """Pictures and sentences in one space."""
+
+    image: ImageTower
+    text: TextTower
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__(
+            ImageTower(config.image),
+            TextTower(config.text),
+            Linear(config.image.width, config.embedding_width, bias=False),
+            Linear(config.text.width, config.embedding_width, bias=False),
+        )
+        self._initialise()
 
     def _initialise(self) -> None:
         """As the released code does; the text tower has begun by itself."""

@@ -24,15 +24,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.core.errors import CheckpointError, ConfigError
 from sightline.core.interfaces import System
-from sightline.core.outputs import EncodedImage, PairScores
+from sightline.core.outputs import EncodedImage
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models.clip import (
+    SoftmaxPairs,
     TextTower,
     TextTowerConfig,
     read_text_config,
@@ -52,7 +53,6 @@ from sightline.models.openai_layout import (
 from sightline.models.published import as_written, field, integers, pair, section
 from sightline.nn.convolutions import Bottleneck, ConvNorm, raster
 from sightline.nn.linear import Linear
-from sightline.nn.norms import at_least_float32, unit_length
 from sightline.nn.positions import GridPositions
 
 STRIDE = 32
@@ -218,44 +218,21 @@ def _stack(channels: int, inner: int, depth: int, *, stride: int) -> nn.Sequenti
     return nn.Sequential(first, *(Bottleneck(width, inner, width) for _ in range(depth - 1)))
 
 
-class CLIPResNet(nn.Module):
+class CLIPResNet(SoftmaxPairs):
     """Pictures and sentences in one space."""
 
+    image: ImageTower
+    text: TextTower
+
     def __init__(self, config: CLIPResNetConfig) -> None:
-        super().__init__()
-        self.image = ImageTower(config.image)
-        self.text = TextTower(config.text)
-        # The pool's last layer, which has a bias, unlike the projection of the ViT models.
-        self.image_projection = Linear(config.image.map_width, config.embedding_width)
-        self.text_projection = Linear(config.text.width, config.embedding_width, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self._initialise()
-
-    def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Unit vectors, float32."""
-        return unit_length(self.image_projection(self.image(pixels).pooled))  # [B D]
-
-    def encode_texts(
-        self, ids: Int[Tensor, "M T"], mask: Bool[Tensor, "M T"] | None = None
-    ) -> Float[Tensor, "M D"]:
-        """Unit vectors, float32. `mask` is accepted for the role's sake and changes nothing."""
-        return unit_length(self.text_projection(self.text(ids).pooled))  # [M D]
-
-    def pair_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What turns a cosine into a logit: the scale, and a bias of 0."""
-        scale = at_least_float32(self.logit_scale).exp()
-        return scale, torch.zeros_like(scale)
-
-    def forward(
-        self,
-        pixels: Float[Tensor, "B C H W"],
-        ids: Int[Tensor, "M T"],
-        mask: Bool[Tensor, "M T"] | None = None,
-    ) -> PairScores:
-        """Every picture against every sentence (figure 3 of the paper)."""
-        return PairScores(
-            self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
+        super().__init__(
+            ImageTower(config.image),
+            TextTower(config.text),
+            # the pool's last layer, which has a bias, unlike the projection of the ViT models
+            Linear(config.image.map_width, config.embedding_width),
+            Linear(config.text.width, config.embedding_width, bias=False),
         )
+        self._initialise()
 
     def _initialise(self) -> None:
         """As the released code does: each block starts as its shortcut alone."""

@@ -33,20 +33,19 @@ Differs from the paper: nothing in the network. The scale begins at e, as the re
 and not at CLIP's 1/0.07; it is not clamped.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sightline.core.interfaces import System
-from sightline.core.outputs import PairScores
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.tokenizers import TextSpec
 from sightline.models import swin
 from sightline.models.clip import (
+    SoftmaxPairs,
     TextTower,
     TextTowerConfig,
     read_text_config,
@@ -57,7 +56,6 @@ from sightline.models.openai_layout import transformer_keys
 from sightline.models.published import field, section
 from sightline.models.swin import Swin, SwinConfig
 from sightline.nn.linear import Linear
-from sightline.nn.norms import at_least_float32, unit_length
 
 HIGHEST_ID = 2
 """As `eos_id`: the text tower pools at the highest id, the first where there are several."""
@@ -92,43 +90,18 @@ TINY = UniCLConfig(
 )  # fmt: skip
 
 
-class UniCL(nn.Module):
+class UniCL(SoftmaxPairs):
     """Pictures and sentences in one space."""
 
     def __init__(self, config: UniCLConfig) -> None:
-        super().__init__()
-        self.image = Swin(config.image)
-        self.text = TextTower(config.text)
-        self.image_projection = Linear(config.image.width, config.embedding_width, bias=False)
-        self.text_projection = Linear(config.text.width, config.embedding_width, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
-        self._initialise()
-
-    def encode_images(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Unit vectors, float32."""
-        return unit_length(self.image_projection(self.image(pixels).pooled))  # [B D]
-
-    def encode_texts(
-        self, ids: Int[Tensor, "M T"], mask: Bool[Tensor, "M T"] | None = None
-    ) -> Float[Tensor, "M D"]:
-        """Unit vectors, float32. `mask` is accepted for the role's sake and changes nothing."""
-        return unit_length(self.text_projection(self.text(ids).pooled))  # [M D]
-
-    def pair_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What turns a cosine into a logit: the scale, and a bias of 0."""
-        scale = at_least_float32(self.logit_scale).exp()
-        return scale, torch.zeros_like(scale)
-
-    def forward(
-        self,
-        pixels: Float[Tensor, "B C H W"],
-        ids: Int[Tensor, "M T"],
-        mask: Bool[Tensor, "M T"] | None = None,
-    ) -> PairScores:
-        """Every picture against every sentence."""
-        return PairScores(
-            self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
+        super().__init__(
+            Swin(config.image),
+            TextTower(config.text),
+            Linear(config.image.width, config.embedding_width, bias=False),
+            Linear(config.text.width, config.embedding_width, bias=False),
+            scale=math.e,
         )
+        self._initialise()
 
     def _initialise(self) -> None:
         """As the released code: deviation 0.02, cut at 2; queries, keys and values by Xavier, as

@@ -27,18 +27,15 @@ with the tanh layers. There, ResNet's pooled map has two axes too many for the p
 its pairs with BERT can be saved and not run.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.interfaces import System
-from sightline.core.outputs import PairScores
 from sightline.models import bert, clip, resnet, vit
 from sightline.models.keys import KeyTable
 from sightline.models.published import field
@@ -52,7 +49,7 @@ from sightline.models.towers import (
     write_towers,
 )
 from sightline.nn.linear import Linear
-from sightline.nn.norms import at_least_float32, unit_length
+from sightline.nn.norms import unit_length
 
 IMAGE_POOLINGS = ("pooler", "trunk")
 """How a picture's vector is taken."""
@@ -107,17 +104,17 @@ VARIANTS = {
 TINY = VisionTextConfig("vit", vit.TINY, "bert", bert.TINY, embedding_width=16)
 
 
-class VisionText(nn.Module):
+class VisionText(clip.SoftmaxPairs):
     """Pictures and sentences in one space, through towers of other systems."""
 
     def __init__(self, config: VisionTextConfig) -> None:
-        super().__init__()
+        super().__init__(
+            image_tower(config.image_system).build(config.image),
+            text_tower(config.text_system).build(config.text),
+            Linear(config.image.width, config.embedding_width, bias=False),
+            Linear(config.text.width, config.embedding_width, bias=False),
+        )
         self.image_pooling, self.pad_id = config.image_pooling, config.text.pad_id
-        self.image = image_tower(config.image_system).build(config.image)
-        self.text = text_tower(config.text_system).build(config.text)
-        self.image_projection = Linear(config.image.width, config.embedding_width, bias=False)
-        self.text_projection = Linear(config.text.width, config.embedding_width, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
@@ -139,22 +136,6 @@ class VisionText(nn.Module):
         if self.image_pooling == "trunk" or pre_logits is None:
             return pooled
         return pre_logits(pooled)
-
-    def pair_scale(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """What turns a cosine into a logit: the scale, and a bias of 0."""
-        scale = at_least_float32(self.logit_scale).exp()
-        return scale, torch.zeros_like(scale)
-
-    def forward(
-        self,
-        pixels: Float[Tensor, "B C H W"],
-        ids: Int[Tensor, "M T"],
-        mask: Bool[Tensor, "M T"] | None = None,
-    ) -> PairScores:
-        """Every picture against every sentence."""
-        return PairScores(
-            self.encode_images(pixels), self.encode_texts(ids, mask), *self.pair_scale()
-        )
 
 
 def preprocessing(config: VisionTextConfig) -> Any:
