@@ -12,6 +12,7 @@ from sightline.core.errors import ConfigError, InputError
 from sightline.core.interfaces import Prompt, TextBatch
 from sightline.tasks.ask import score_choices
 from sightline.tasks.model import Model
+from sightline.tasks.writing import read_task_options, write_each
 from tests.tasks.writers import SCALE, WORDS, random_writer, scripted
 
 DICE = np.random.default_rng(0)
@@ -107,6 +108,28 @@ def test_match_is_yes_against_no() -> None:
     assert float(scores[1]) < 0.01
     alone = model.match(PICTURES, ["a car"])
     assert [float(row[0]) for row in alone] == [pytest.approx(float(scores[1]))] * 2
+
+
+def test_a_picture_is_looked_at_once_for_many_texts_and_questions(
+    writer: Model, monkeypatch
+) -> None:
+    texts = ["a red ball", "a car", "two cats"]
+    alone = torch.stack([writer.match(PICTURES[0], text)[0] for text in texts])
+    looked = []
+    look = writer.network.image_tokens
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        looked.append(len(pixels))
+        return look(pixels)
+
+    monkeypatch.setattr(writer.network, "image_tokens", counted)
+    torch.testing.assert_close(writer.match(PICTURES[0], texts), alone)
+    writer.match(PICTURES, texts)
+    assert looked == [1, 2]
+    ids = [WORDS.encode(f"<bos>answer en {text}\n", trusted=True) for text in texts]
+    rows = [(PICTURES[0],)] * 3
+    answers = list(write_each(writer, rows, ids, read_task_options({}, 4)))
+    assert looked == [1, 2, 1] and len(answers) == 3
 
 
 def test_templates_are_none_of_a_model_that_asks(writer: Model) -> None:

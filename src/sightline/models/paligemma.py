@@ -133,15 +133,15 @@ class PaliGemma(Writer):
         ]
 
     def _seen(self, pictures: list[Tensor]) -> list[Float[Tensor, "P D"]]:
-        """The tokens of every picture; those of one size go through the tower together."""
-        tokens: list[Tensor | None] = [None] * len(pictures)
+        """The tokens of every picture; a tensor that comes again goes through the tower once, and
+        those of one size go together."""
+        distinct = {id(picture): picture for picture in pictures}
+        tokens: dict[int, Tensor] = {}
         for shape in dict.fromkeys(picture.shape for picture in pictures):
-            places = [n for n, picture in enumerate(pictures) if picture.shape == shape]
-            for place, own in zip(
-                places, self.image_tokens(torch.stack([pictures[n] for n in places])), strict=True
-            ):
-                tokens[place] = own
-        return [own for own in tokens if own is not None]
+            alike = {name: own for name, own in distinct.items() if own.shape == shape}
+            stacked = torch.stack(list(alike.values()))
+            tokens |= zip(alike, self.image_tokens(stacked), strict=True)
+        return [tokens[id(picture)] for picture in pictures]
 
 
 def preprocessing(config: PaliGemmaConfig) -> ImageSpec:

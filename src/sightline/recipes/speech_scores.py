@@ -243,7 +243,7 @@ def question_metrics(
     """The share of exact answers to one question of each kind about every scene."""
     asked = [(kind, *_question(d, kind)) for d in scenes for kind in QUESTIONS]
     prompts: Iterator[list[int]] = (question_ids(model, question) for _, question, _ in asked)
-    sources = chain.from_iterable([picture] * len(QUESTIONS) for picture in pictures)
+    sources = chain.from_iterable([(picture,)] * len(QUESTIONS) for picture in pictures)
     written = write_each(model, sources, prompts, read_task_options({}, 8), BATCH)
     right: dict[str, list[float]] = {kind: [] for kind in QUESTIONS}
     for (kind, _, answer), said in zip(asked, written, strict=True):

@@ -330,13 +330,17 @@ def _see(model: Model, source: Any, place: int) -> Seen:
 
 
 def _prompt(model: Model, rows: Sequence[Asked]) -> Prompt:
-    """Rows of one batch, padded on the right, where the network is."""
+    """Rows of one batch, padded on the right, where the network is.
+
+    Rows about one picture share its tensor, so that the network looks at it once.
+    """
     longest = max(len(row.ids) for row in rows)
     pad = model.processor.tokenizer.pad_id
     ids = torch.tensor([[*row.ids, *[pad] * (longest - len(row.ids))] for row in rows])
     lengths = torch.tensor([len(row.ids) for row in rows])
     mask = torch.arange(longest) < lengths[:, None]
-    pictures = tuple(tuple(p.to(model.device) for p in row.seen.pictures) for row in rows)
+    there = {id(p): p.to(model.device) for row in rows for p in row.seen.pictures}
+    pictures = tuple(tuple(there[id(p)] for p in row.seen.pictures) for row in rows)
     return Prompt(ids.to(model.device), mask.to(model.device), pictures)
 
 
