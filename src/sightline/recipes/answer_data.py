@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sightline.core.errors import DataError
-from sightline.data.examples import Example, Examples, named_tasks
+from sightline.data.examples import Example, Examples, Writer, named_tasks
 from sightline.data.loader import Loader
 from sightline.data.mixtures import Mixture
 from sightline.data.park.records import ParkRecords
@@ -33,8 +33,15 @@ logger = logging.getLogger(__name__)
 class ParkExamples(Sequence[Example]):
     """One example of each drawn scene, the tasks in turn; nothing is drawn before it is needed."""
 
-    def __init__(self, records: ParkRecords, tasks: Sequence[str], seed: int) -> None:
-        self.records, self.tasks, self.seed = records, tuple(tasks or PARK_TASKS), seed
+    def __init__(
+        self,
+        records: ParkRecords,
+        tasks: Sequence[str],
+        seed: int,
+        writers: Mapping[str, Writer] | None = None,
+    ) -> None:
+        self.records, self.seed, self.writers = records, seed, dict(writers or {})
+        self.tasks = tuple(tasks) or (*PARK_TASKS, *self.writers)
         named_tasks(self.tasks)
 
     def __len__(self) -> int:
@@ -54,44 +61,55 @@ class ParkExamples(Sequence[Example]):
             return [self[place] for place in range(*index.indices(len(self)))]
         record = self.records[index]
         task = self.tasks[index % len(self.tasks)]
-        if not record.regions and task == "detect":
+        if not record.regions and task in ("detect", "segment"):
             task = PARK_TASKS[0]  # an empty park can be described
-        return Examples([record], [task], captions="drawn", seed=self.seed + index)[0]
+        own = Examples([record], [task], self.writers, "drawn", seed=self.seed + index)
+        return own[index % len(own)]  # one of the labels, where each is an example
 
 
 def examples_of(
-    records: Sequence[Record], tasks: Sequence[str], seed: int = 0
+    records: Sequence[Record],
+    tasks: Sequence[str],
+    seed: int = 0,
+    writers: Mapping[str, Writer] | None = None,
 ) -> Sequence[Example]:
     """What there is to learn in records; a mixture stays one.
 
     Args:
         tasks: names of `data.examples.TASKS`; none for all that the records give.
+        writers: of `Examples`; where there is one of `segment`, masks are learned too.
 
     Raises:
         DataError: nothing is said about the pictures.
         ConfigError: an unknown task.
     """
     if isinstance(records, Mixture):
-        parts = {n: examples_of(own, tasks, seed) for n, own in records.sources.items()}
+        parts = {n: examples_of(own, tasks, seed, writers) for n, own in records.sources.items()}
         return Mixture(parts, records.weights)
     if isinstance(records, ParkRecords):
-        return ParkExamples(records, tasks, seed)
-    return Examples(records, tasks or tasks_of(records), seed=seed)
+        return ParkExamples(records, tasks, seed, writers)
+    named = tasks or tasks_of(records, masks="segment" in (writers or {}))
+    return Examples(records, named, writers, seed=seed)
 
 
-def tasks_of(records: Sequence[Record]) -> list[str]:
+def tasks_of(records: Sequence[Record], masks: bool = False) -> list[str]:
     """The tasks that records give examples of.
 
     Conversations of one exchange are learned as they are written; where some are longer, every
     answer is learned as `sightline chat` would ask for it.
 
+    Args:
+        masks: whether outlines can be written.
+
     Raises:
         DataError: none.
     """
+    regions = [r for record in records for r in record.regions if not r.crowd]
     found = {
         "caption": any(record.captions for record in records),
         "ask": any(record.question is not None and record.answers for record in records),
-        "detect": any(not region.crowd for record in records for region in record.regions),
+        "detect": bool(regions),
+        "segment": masks and any(region.outline is not None for region in regions),
         "chat": any(len(record.messages) > 2 for record in records),
     }
     found["written"] = not found["chat"] and any(record.messages for record in records)

@@ -11,9 +11,9 @@ checkpoints, log and report of its own, from the model that the one before it le
 goes on wherever a run stopped. Every field below is a setting; those of one phase are written with
 its name in front.
 
-What is learned: captions, answers to questions, boxes and conversations, whatever the data hold
-(`data.examples`). Only the tokens of answers count, each as much as any other of a whole batch.
-Beyer et al. 2024, https://arxiv.org/abs/2407.07726.
+What is learned: captions, answers to questions, boxes, masks and conversations, whatever the data
+hold (`data.examples`). Only the tokens of answers count, each as much as any other of a whole
+batch. Beyer et al. 2024, https://arxiv.org/abs/2407.07726.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sightline.core.errors import ConfigError
 from sightline.data.examples import Example
@@ -31,6 +31,7 @@ from sightline.inputs.instructions import PALIGEMMA, Instructions
 from sightline.models import paligemma
 from sightline.recipes.answer_data import ParkExamples, Speller, answer_loader, examples_of
 from sightline.recipes.answer_loss import answer_loss
+from sightline.recipes.answer_masks import MaskWriter, find_codec
 from sightline.recipes.answer_report import show_answers
 from sightline.recipes.answer_scores import answer_scores
 from sightline.recipes.dual_encoder import settings_of
@@ -40,9 +41,11 @@ from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
 from sightline.recipes.speaking import Sizes, joined, resized, weights_of, with_additions
 from sightline.recipes.splits import splits
 from sightline.recipes.towers import Start
+from sightline.tasks.segment import FOLDER
 from sightline.training.accumulation import accumulate
 
 if TYPE_CHECKING:
+    from sightline.core.interfaces import MaskCodec
     from sightline.hub.adapters import Origin
     from sightline.training.options import Progress
 
@@ -57,8 +60,11 @@ class PaliGemmaRecipe:
 
     data: str = ""
     tasks: tuple[str, ...] = ()
-    """What to learn of the data: caption, ask, detect, written, chat, ...; none given: all there
-    is."""
+    """What to learn of the data: caption, ask, detect, segment, written, chat, ...; none given: all
+    there is."""
+    codec: str | None = None
+    """Folder or name of a mask codec, or the folder of its run, in whose codes masks are written;
+    None takes the one beside `init`. Without one no masks are learned."""
     shapes: tuple[str, ...] = ()
     """Of drawn parks: heights and widths that take turns, such as 64x64,48x96."""
     seed: int = 0
@@ -206,7 +212,18 @@ def train_paligemma(
         ConfigError: settings that do not fit, or a folder that holds another run.
     """
     parts = splits(recipe, park="spoken")
-    told = Told(parts.test, *(examples_of(own, recipe.tasks, recipe.seed) for own in parts))
+    codec = find_codec(recipe.codec, recipe.init)
+    if codec is None and "segment" in recipe.tasks:
+        raise ConfigError(
+            "masks are written in the codes of a mask codec: name one with codec=FOLDER "
+            "('sightline train mask-codec' makes one), or leave the task segment out"
+        )
+    writers = {} if codec is None else {"segment": MaskWriter(cast("MaskCodec", codec.network))}
+    told = Told(
+        parts.test,
+        {} if codec is None else {FOLDER: codec.folder},
+        *(examples_of(own, recipe.tasks, recipe.seed, writers) for own in parts),
+    )
     if recipe.image_size is None and not (recipe.init or recipe.init_image):
         recipe = replace(recipe, image_size=picture_size(parts.training, recipe.patch_size))
 
@@ -226,6 +243,8 @@ class Told(NamedTuple):
     """What there is to learn in the parts of the data."""
 
     test_records: Dataset
+    beside: Mapping[str, Path]
+    """Folders that belong to every model: that of the mask codec."""
     training: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
@@ -237,7 +256,7 @@ def _plan(recipe: PaliGemmaRecipe, phase: Phase, told: Told, model: Path | None)
     Args:
         recipe: of this phase alone.
     """
-    start = start_of(recipe, phase, told.training, model)
+    start = replace(start_of(recipe, phase, told.training, model), beside=told.beside)
     instructions = paligemma.instructions(start.config)
     length, limit = phase.text_length, recipe.eval_limit
     _check_rows(recipe, phase, instructions)

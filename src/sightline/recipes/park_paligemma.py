@@ -40,13 +40,14 @@ from sightline.inputs.vocabulary import IMAGE, train_vocabulary
 from sightline.models import paligemma
 from sightline.models.gemma import GemmaConfig
 from sightline.models.siglip import ImageTowerConfig
+from sightline.recipes.answer_masks import codec_folder
 from sightline.recipes.park_lessons import MaskSpeller, Writing, lesson_loader, spell_box
 from sightline.recipes.park_teacher import Taught, lesson_step, order_places
-from sightline.recipes.run import Outcome, Plan, best_model, carry_out
+from sightline.recipes.run import Outcome, Plan, carry_out
 from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
 from sightline.recipes.splits import CHOOSING, PARK
 from sightline.recipes.towers import Start
-from sightline.tasks.segment import FOLDER
+from sightline.tasks.segment import FOLDER, read_codec
 from sightline.training import distributed
 from sightline.training.stages import Group, Stage
 
@@ -207,12 +208,6 @@ def _stage(recipe: ParkPaliGemmaRecipe) -> Stage:
     )
 
 
-def codec_folder(name: str) -> Path:
-    """The model folder of a codec, or of the best one of a codec's run."""
-    folder = Path(name)
-    return best_model(folder) if (folder / "checkpoints").is_dir() else folder
-
-
 def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
     """A new decoder behind the tower of `init`, with a vocabulary of the park's words; or all of
     `init`, where it is a model of an earlier run."""
@@ -270,8 +265,7 @@ def writing_of(recipe: ParkPaliGemmaRecipe, start: Start, codec: Path | None) ->
     assert start.processor.text is not None
     mask: Spell | None = None
     if codec is not None:
-        network = cast(Any, load_checkpoint(codec, device="cpu", dtype="float32").network)
-        mask = MaskSpeller(network)
+        mask = MaskSpeller(cast(Any, read_codec(codec).network))
     return Writing(
         tokenizer=start.processor.text,
         instructions=paligemma.instructions(start.config),

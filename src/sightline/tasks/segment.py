@@ -24,6 +24,7 @@ from sightline.tasks.writing import BATCH
 if TYPE_CHECKING:
     from sightline.core.interfaces import MaskCodec
     from sightline.core.outputs import Box
+    from sightline.hub.load import Loaded
     from sightline.tasks.model import Model
 
 FOLDER = "mask_codec"
@@ -85,8 +86,6 @@ def mask_codec_of(model: Model, named: str | os.PathLike[str] | None = None) -> 
         UnsupportedTaskError: there is none, or what is named is none.
         CheckpointError: a codec of other masks than those that models write.
     """
-    from sightline.hub.load import load_checkpoint
-
     own = model.folder / FOLDER
     if named is None and model.mask_codec is not None:
         return model.mask_codec
@@ -95,7 +94,22 @@ def mask_codec_of(model: Model, named: str | os.PathLike[str] | None = None) -> 
             f"{model.name} has no mask codec beside it (a folder {FOLDER!r}), so its masks cannot "
             "be read: name one (--codec NAME, or codec=...), or ask for boxes with detect"
         )
-    loaded = load_checkpoint(own if named is None else named, str(model.device), "float32")
+    network: Any = read_codec(own if named is None else named, str(model.device)).network
+    if named is None:
+        model.mask_codec = network
+    return network
+
+
+def read_codec(name: str | os.PathLike[str], device: str = "cpu") -> Loaded:
+    """A mask codec, in float32.
+
+    Raises:
+        UnsupportedTaskError: a model of another kind.
+        CheckpointError: a codec of other masks than those that models write.
+    """
+    from sightline.hub.load import load_checkpoint
+
+    loaded = load_checkpoint(name, device, "float32")
     if loaded.system.role != "mask codec":
         raise UnsupportedTaskError(f"{loaded.name} ({loaded.system.role}) is no mask codec")
     tokens, codewords = loaded.config.tokens, loaded.config.codewords
@@ -104,10 +118,7 @@ def mask_codec_of(model: Model, named: str | os.PathLike[str] | None = None) -> 
             f"{loaded.name}: a mask codec of {tokens} tokens and {codewords} codewords; masks are "
             f"written in {MASK_TOKENS} of {MASK_CODES}"
         )
-    network: Any = loaded.network
-    if named is None:
-        model.mask_codec = network
-    return network
+    return loaded
 
 
 def _has_pixels(box: Box) -> bool:
