@@ -187,8 +187,7 @@ def mcq(call: Call, asking: Asking, by: str | None, circular: bool) -> int:
     Read are the tables of MMBench and others, and questions with choices in JSON lines. The
     likeliest choice is taken, by the sum and by the mean over its tokens, or with --by letter
     the one whose letter is written. A tie is wrong. Beside the score stands that of the same model
-    without the pictures. By letter, a run that was stopped goes on where it was, with the same
-    --out.
+    without the pictures. A run that was stopped goes on where it was, with the same --out.
     """
     from sightline.evaluation.mcq import mcq as measure
 

@@ -62,7 +62,7 @@ class Looking:
         from sightline.evaluation.judged import Measuring
 
         with Meter(call) as meter:
-            how = Measuring(self.limit, not self.no_blind, progress=meter.update)
+            how = Measuring(self.limit, not self.no_blind, progress=meter.update, folder=self.out)
             result = measure(model, dataset, how)
         blind_table(call, result)
         code = finished(call, result, self.out)
@@ -94,12 +94,12 @@ def grounding(call: Call, looking: Looking) -> int:
 
     Read are RefCOCO and other data with named boxes; a name that several boxes of a record share is
     left out. An answer without a box is wrong. Beside it stands what the model reaches before a
-    grey picture.
+    grey picture. A run that was stopped goes on where it was, with the same --out.
     """
     from sightline.evaluation.grounding import grounding as measure
 
     def measured(model: Model, dataset: Dataset, how: Measuring) -> Result:
-        return measure(model, dataset, how.limit, how.progress, blind=how.blind)
+        return measure(model, dataset, how.limit, how.progress, blind=how.blind, folder=how.folder)
 
     return looking.run(
         call, "detect", measured,
@@ -120,7 +120,8 @@ def detect(call: Call, looking: Looking, queries: Any) -> int:
 
     Read are COCO, VOC and other data with labelled boxes; the model is asked for all labels that
     occur. AP ranks by the score of each box. Beside it stands what the model reaches before a grey
-    picture. Needs sightline[eval].
+    picture. A run that was stopped goes on where it was, with the same --out. Needs
+    sightline[eval].
     """
     from sightline.evaluation.detect import asked_for
     from sightline.evaluation.detect import detect as measure
@@ -140,7 +141,8 @@ def segment(call: Call, looking: Looking) -> int:
     """Measure the masks given for the labels of each picture: mIoU, oIoU and P@.
 
     Read are COCO and other data with outlines. All masks of a label count as one; an answer without
-    a mask is wrong. Beside it stands what the model reaches before a grey picture.
+    a mask is wrong. Beside it stands what the model reaches before a grey picture. A run that was
+    stopped goes on where it was, with the same --out.
     """
     from sightline.evaluation.segment import segment as measure
 

@@ -9,20 +9,17 @@ model, pictures, words and options are the same, whatever else the file holds.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import torch
 
 from sightline.core.errors import InputError
 from sightline.core.files import atomic_file
 from sightline.data.records import Record
+from sightline.evaluation.kept import identity_of, short_key
 from sightline.evaluation.records import UNREADABLE, Progress, picture_digest
 from sightline.evaluation.results import SAMPLES
 from sightline.evaluation.samples import Sample, read_line, write_line
@@ -141,7 +138,9 @@ def ask_all(
         folder: where `samples.jsonl` is continued; None keeps nothing.
     """
     prompts, refused = prompts_of(way, questions)
-    samples = unanswered(questions, prompts, None if folder is None else _identity(model, way))
+    samples = unanswered(
+        questions, prompts, None if folder is None else identity_of(model, way.settings)
+    )
     _recall(samples, {} if folder is None else _kept(folder / SAMPLES))
     said = _Blind(way, prompts, samples) if blind else None
     missing: dict[str, str] = {}
@@ -197,35 +196,14 @@ def unanswered(
     for question, ids in zip(questions, prompts, strict=True):
         record = question.record
         shown = [picture_digest(picture, groups).hex() for picture in record.pictures]
-        key = "" if identity is None else _short(json.dumps([identity, shown, ids]))
+        key = "" if identity is None else short_key([identity, shown, ids])
         samples.append(Sample(
             id=record.id, kind="", target=question.target, ranking=(), rank=float("inf"),
-            score=0.0, prompt=question.words, group=_short(" ".join(shown)),
+            score=0.0, prompt=question.words, group=short_key(shown),
             status="ok" if ids is not None else "invalid", choices=question.choices,
             tags=dict(question.tags), key=key,
         ))  # fmt: skip
     return samples
-
-
-def _identity(model: Model, way: Way) -> str:
-    """What an answer depends on beside pictures and words.
-
-    Of the weights only the first numbers of each tensor: no training leaves those alone, and
-    reading all of a large model would take longer than some evaluations.
-    """
-    known = [model.name, model.revision, str(model.dtype), model.quantize, model.decode]
-    digest = hashlib.sha256(json.dumps([*known, way.settings], default=str).encode())
-    network = model.network
-    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        if tensor.layout is torch.strided:  # packed ones cannot be looked into
-            first = tensor.detach().reshape(-1)[:64].contiguous().cpu()
-            digest.update(first.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _kept(path: Path) -> dict[tuple[str, str], Sample]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,11 +24,12 @@ from sightline.evaluation.asked import (
     unanswered,
     why_unreadable,
 )
+from sightline.evaluation.kept import Answers, identity_of, short_key
 from sightline.evaluation.records import Progress
 from sightline.evaluation.samples import Sample
 from sightline.tasks.batching import Failed
 from sightline.tasks.likelihood import answer_ids
-from sightline.tasks.writing import BATCH, score_each
+from sightline.tasks.writing import BATCH, score_rows
 
 if TYPE_CHECKING:
     from sightline.tasks.model import Model
@@ -45,6 +48,15 @@ class ChoiceScores(NamedTuple):
     """Tokens of each choice, its end included."""
 
 
+class _Row(NamedTuple):
+    """One question to score, with its pictures or without."""
+
+    pictures: tuple[object, ...]
+    prompt: Ids
+    texts: list[list[int]]
+    key: str
+
+
 def choice_likelihoods(
     model: Model,
     questions: Sequence[Question],
@@ -52,6 +64,7 @@ def choice_likelihoods(
     blind: bool = True,
     batch_size: int = BATCH,
     progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> ChoiceScores:
     """Questions and choices are untrusted, else these are the numbers of `model.logprob`.
 
@@ -60,27 +73,36 @@ def choice_likelihoods(
         way: of `asked.question_way`; its prompts are taken, and nothing is written.
         blind: ask the same without pictures too, equal questions with equal choices once.
         progress: called with questions done and their total.
+        folder: where a run that was killed goes on, see `evaluation.kept`.
     """
     prompts, refused = prompts_of(way, questions)
     texts = _texts(model, questions, prompts, refused)
     samples = unanswered(questions, prompts, None)
     totals = [torch.full((len(q.choices),), torch.nan) for q in questions]
+    unseen = [each.clone() for each in totals] if blind else []
     missing: dict[str, str] = {}
-    done = 0
-    for own in _by_picture(samples, prompts):
-        pictures = questions[own[0]].record.pictures
-        found = _scores(model, pictures, own, prompts, texts, batch_size)
-        for row, place in enumerate(own):
-            if isinstance(found, Failed):
-                missing[samples[place].id] = why_unreadable(found)
+    identity = "" if folder is None else identity_of(model, {})
+    places = _by_picture(samples, prompts)
+    shown = {samples[i].group: questions[i].record.pictures for i in reversed(places)}
+    rows = [_row(prompts[i], texts[i], shown, samples[i].group, identity) for i in places]
+    with Answers(folder) as answers:
+        found = _scored(model, rows, batch_size, answers)
+        for done, (place, one) in enumerate(zip(places, found, strict=True), 1):
+            if isinstance(one, Failed):
+                missing[samples[place].id] = why_unreadable(one)
                 samples[place] = replace(samples[place], status="missing")
             else:
-                totals[place] = found[row]
-                samples[place] = _ranked(samples[place], found[row])
-        done += len(own)
-        if progress is not None:
-            progress(done, len(samples))
-    unseen = _unseen(model, questions, prompts, texts, batch_size) if blind else []
+                totals[place] = one
+                samples[place] = _ranked(samples[place], one)
+            if progress is not None:
+                progress(done, len(samples))
+        if blind:
+            bare = [_row(prompts[i], texts[i], {}, "", identity) for i in places]
+            alone = _scored(model, bare, batch_size, answers)
+            for place, one in zip(places, alone, strict=True):
+                if isinstance(one, Failed):
+                    raise one.error
+                unseen[place] = one
     lengths = [[len(ids) + 1 for ids in own] for own in texts]
     named = tuple(f"{name}: {reason}" for name, reason in missing.items())
     turned_away = tuple(f"{name}: {reason}" for name, reason in refused.items())
@@ -105,48 +127,63 @@ def _texts(
     return found
 
 
-def _by_picture(samples: Sequence[Sample], prompts: Sequence[Ids | None]) -> list[list[int]]:
-    """Questions that can be asked, those about one picture together, so that it is read once."""
+def _by_picture(samples: Sequence[Sample], prompts: Sequence[Ids | None]) -> list[int]:
+    """Places of questions that can be asked, those about one picture side by side."""
     places: dict[str, list[int]] = {}
     for place, (sample, ids) in enumerate(zip(samples, prompts, strict=True)):
         if ids is not None:
             places.setdefault(sample.group, []).append(place)
-    return list(places.values())
+    return [place for own in places.values() for place in own]
 
 
-def _scores(
-    model: Model,
-    pictures: tuple[object, ...],
-    places: Sequence[int],
-    prompts: Sequence[Ids | None],
-    texts: Sequence[list[list[int]]],
-    batch_size: int,
-) -> list[Tensor] | Failed:
-    own = [prompts[place] or () for place in places]
-    rows = score_each(model, [pictures], own, [texts[i] for i in places], batch_size, "collect")
-    return next(iter(rows))
+def _row(
+    prompt: Ids | None,
+    texts: list[list[int]],
+    shown: Mapping[str, tuple[object, ...]],
+    group: str,
+    identity: str,
+) -> _Row:
+    """
+    Args:
+        shown: pictures by group, so that those of several questions are one object.
+    """
+    key = short_key([identity, group, prompt, texts])
+    return _Row(shown.get(group, NO_PICTURE), prompt or (), texts, key)
 
 
-def _unseen(
-    model: Model,
-    questions: Sequence[Question],
-    prompts: Sequence[Ids | None],
-    texts: Sequence[list[list[int]]],
-    batch_size: int,
-) -> list[Tensor]:
-    kinds: dict[tuple[Ids, tuple[str, ...]], int] = {}
-    for place, (question, ids) in enumerate(zip(questions, prompts, strict=True)):
-        if ids is not None:
-            kinds.setdefault((ids, question.choices), place)
-    places = list(kinds.values())
-    found = _scores(model, NO_PICTURE, places, prompts, texts, batch_size) if places else []
-    if isinstance(found, Failed):
-        raise found.error
-    told = dict(zip(kinds, found, strict=True))
-    return [
-        torch.full((len(q.choices),), torch.nan) if ids is None else told[ids, q.choices]
-        for q, ids in zip(questions, prompts, strict=True)
-    ]
+def _scored(
+    model: Model, rows: Sequence[_Row], batch_size: int, answers: Answers
+) -> Iterator[Tensor | Failed]:
+    """log p of every choice of each row, in order; equal rows, and those known, are not asked."""
+    new = {row.key: row for row in rows if _known(answers, row) is None}
+    fresh = score_rows(
+        model,
+        (row.pictures for row in new.values()),
+        (row.prompt for row in new.values()),
+        (row.texts for row in new.values()),
+        batch_size,
+        "collect",
+    )
+    failed: dict[str, Failed] = {}
+    with closing(fresh):  # type: ignore[type-var]
+        for row in rows:
+            known = failed.get(row.key, _known(answers, row))
+            if known is None:
+                known = next(fresh)
+                if isinstance(known, Failed):
+                    failed[row.key] = known
+                else:
+                    answers.put(row.key, known.tolist())
+            yield known
+
+
+def _known(answers: Answers, row: _Row) -> Tensor | None:
+    kept = answers.get(row.key)
+    try:
+        known = torch.tensor(kept, dtype=torch.float32) if isinstance(kept, list) else None
+    except (TypeError, ValueError):
+        return None  # somebody else's line
+    return None if known is None or known.shape != (len(row.texts),) else known
 
 
 def _ranked(sample: Sample, totals: Float[Tensor, " C"]) -> Sample:

@@ -24,6 +24,7 @@ from sightline.data.records import Dataset, Record
 from sightline.data.regions import Region
 from sightline.evaluation import results
 from sightline.evaluation.judged import Measuring, no_truth
+from sightline.evaluation.kept import remembering
 from sightline.evaluation.records import drawn_part
 from sightline.evaluation.results import Metric, Result, Sample
 from sightline.evaluation.shown import (
@@ -87,7 +88,7 @@ def detect(
         model: what `sightline.load` returns.
         dataset: records with regions, each picture in one record; a picture without any region
             stays in: what is found there is wrong.
-        how: limit, blind run, seed, resamples.
+        how: limit, blind run, a folder to go on in, seed, resamples.
         queries: ask for all labels "together", or for each in a question of its own ("single").
 
     Raises:
@@ -101,11 +102,12 @@ def detect(
         raise ConfigError(unknown_name("way to ask", queries, QUERIES))
     labels = _labels(dataset)
     records = drawn_part(dataset, how.limit, how.seed)
-    looked = []
-    for place, record in enumerate(records):
-        looked.append(_look(model, record, place, asked_for(labels, queries), how.blind))
-        if how.progress is not None:
-            how.progress(place + 1, len(records))
+    looked, asked = [], asked_for(labels, queries)
+    with remembering(model, how.folder) as finder:
+        for place, record in enumerate(records):
+            looked.append(_look(finder, record, place, asked, how.blind))
+            if how.progress is not None:
+                how.progress(place + 1, len(records))
     samples = tuple(_sample(each, how.blind) for each in looked)
     metrics, by_label = _metrics(looked, [each.found for each in looked], how)
     groups: dict[str, dict[str, Metric]] = {"label": by_label}

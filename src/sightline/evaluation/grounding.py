@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from sightline.core.outputs import Box, Detection
 from sightline.data.records import Dataset, Record
 from sightline.data.regions import Region
 from sightline.evaluation import results
+from sightline.evaluation.kept import remembering
 from sightline.evaluation.records import UNREADABLE, Progress, data_sha256, drawn_part
 from sightline.evaluation.results import Metric, Result, Sample
 from sightline.evaluation.shown import (
@@ -70,6 +72,7 @@ def grounding(
     seed: int = 0,
     resamples: int = RESAMPLES,
     blind: bool = True,
+    folder: Path | None = None,
 ) -> Result:
     """acc@0.5, acc@0.7, acc@0.9 and mean IoU over expressions, with the same blind.
 
@@ -84,6 +87,7 @@ def grounding(
         seed: of the sample and of the intervals.
         resamples: draws of the intervals; 0 leaves those out.
         blind: ask before grey pictures too, and test whether the model gains by looking.
+        folder: where a run that was killed goes on, see `evaluation.kept`.
 
     Raises:
         DataError: no record has an expression.
@@ -98,10 +102,11 @@ def grounding(
         )
     records = drawn_part(usable, limit, seed)
     asked: list[_Asked] = []
-    for place, record in enumerate(records):
-        asked += _ask(model, record, place, blind)
-        if progress is not None:
-            progress(place + 1, len(records))
+    with remembering(model, folder) as finder:
+        for place, record in enumerate(records):
+            asked += _ask(finder, record, place, blind)
+            if progress is not None:
+                progress(place + 1, len(records))
     scores = _scores(asked, [a.box for a in asked])
     unseen = _scores(asked, [a.blind for a in asked]) if blind else None
     digest = results.short_hash([data_sha256(records), *sorted(map(_truth, asked))])

@@ -64,7 +64,7 @@ def mcq(
         model: what `sightline.load` returns.
         dataset: records with a question, two or more different choices, and one of them, or its
             letter, as the answer; others are excluded.
-        how: limit, blind run, batches; options, and a folder to go on in, by letter.
+        how: limit, blind run, batches, a folder to go on in; options by letter.
         by: one of `WAYS`; None is the letter where the model cannot give a likelihood.
         circular: ask every rotation of the choices.
 
@@ -123,7 +123,9 @@ def _by_letter(
 def _by_likelihood(
     model: Model, questions: Sequence[Question], way: Way, how: Measuring, circular: bool
 ) -> tuple[Asked, Judged]:
-    found = choice_likelihoods(model, questions, way, how.blind, how.batch_size, how.progress)
+    found = choice_likelihoods(
+        model, questions, way, how.blind, how.batch_size, how.progress, how.folder
+    )
     choices = [question.choices for question in questions]
     right = [question.target[0] for question in questions]
 

@@ -23,6 +23,7 @@ from sightline.data.records import Dataset, Record
 from sightline.data.regions import Region
 from sightline.evaluation import results
 from sightline.evaluation.judged import Measuring, no_truth
+from sightline.evaluation.kept import remembering
 from sightline.evaluation.records import UNREADABLE, drawn_part
 from sightline.evaluation.results import Metric, Result, Sample
 from sightline.evaluation.shown import (
@@ -65,7 +66,7 @@ def segment(model: CuttingModel, dataset: Dataset, how: Measuring | None = None)
     Args:
         model: what `sightline.load` returns.
         dataset: records with outlined regions; those without are excluded, and so are crowds.
-        how: limit, blind run, seed, resamples.
+        how: limit, blind run, a folder to go on in, seed, resamples.
 
     Raises:
         DataError: no record has an outline, or one is damaged.
@@ -80,14 +81,15 @@ def segment(model: CuttingModel, dataset: Dataset, how: Measuring | None = None)
                        "(COCO, or 'sightline data park --to instances')")  # fmt: skip
     records = drawn_part(usable, how.limit, how.seed)
     cut: list[_Cut] = []
-    for place, record in enumerate(records):
-        shown = show(record, place)
-        cut += [
-            _cut(model, record, label, regions, shown, how.blind)
-            for label, regions in _outlined(record).items()
-        ]
-        if how.progress is not None:
-            how.progress(place + 1, len(records))
+    with remembering(model, how.folder) as cutter:
+        for place, record in enumerate(records):
+            shown = show(record, place)
+            cut += [
+                _cut(cutter, record, label, regions, shown, how.blind)
+                for label, regions in _outlined(record).items()
+            ]
+            if how.progress is not None:
+                how.progress(place + 1, len(records))
     samples = tuple(_sample(each, how.blind) for each in cut)
     missing = {each.record.id: each.reason for each in cut if each.reason is not None}
     return results.build(

@@ -66,7 +66,9 @@ class Asked(NamedTuple):
     """One row: what it shows and what it says."""
 
     seen: Seen
-    ids: Sequence[int]
+    ids: Sequence[int] = ()
+    texts: Sequence[Sequence[int]] = ()
+    """What may be said, where it is scored and not written."""
 
 
 class Written(NamedTuple):
@@ -174,7 +176,8 @@ def write_each(
     def write(rows: list[Asked]) -> list[Written]:
         return _written(model, rows, options)
 
-    return _in_batches(model, sources, prompts, write, batch_size, on_error)
+    asked = zip(prompts, strict=False)
+    return _in_batches(model, sources, asked, write, batch_size, on_error)
 
 
 def write_one(
@@ -222,21 +225,43 @@ def score_each(
         ImageError: with `on_error="raise"`, a picture that cannot be read.
         ConfigError: a batch size below one.
     """
-    asked = list(prompts)
-    end = model.processor.tokenizer.eos_id
+    asked = list(zip(prompts, texts, strict=True))
 
     def likelihoods(rows: list[Asked]) -> list[list[Tensor]]:
-        every = [Asked(row.seen, ids) for row in rows for ids in asked]
+        every = [Asked(row.seen, *own) for row in rows for own in asked]
         answers: list[Tensor] = []
         for start in range(0, len(every), batch_size):
-            part = every[start : start + batch_size]
-            own = [texts[(start + place) % len(asked)] for place in range(len(part))]
-            with without_dropout(model.network):
-                scored = score(model.network, _prompt(model, part), own, end)
-            answers += [torch.tensor([text.total for text in row]) for row in scored]
+            answers += _likelihoods(model, every[start : start + batch_size])
         return [answers[at : at + len(asked)] for at in range(0, len(answers), len(asked))]
 
     return _in_batches(model, sources, repeat(()), likelihoods, batch_size, on_error)
+
+
+def score_rows(
+    model: Model,
+    sources: Iterable[Any],
+    prompts: Iterable[Sequence[int]],
+    texts: Iterable[Sequence[Sequence[int]]],
+    batch_size: int = BATCH,
+    on_error: OnError = "raise",
+) -> Iterator[Tensor | Failed]:
+    """log p(text, end | pictures, prompt) float32[N] of each row: a source, a prompt and N texts.
+
+    Arguments and errors as in `score_each`.
+    """
+
+    def likelihoods(rows: list[Asked]) -> list[Tensor]:
+        return _likelihoods(model, rows)
+
+    asked = zip(prompts, texts, strict=False)
+    return _in_batches(model, sources, asked, likelihoods, batch_size, on_error)
+
+
+def _likelihoods(model: Model, rows: Sequence[Asked]) -> list[Tensor]:
+    end = model.processor.tokenizer.eos_id
+    with without_dropout(model.network):
+        scored = score(model.network, _prompt(model, rows), [row.texts for row in rows], end)
+    return [torch.tensor([text.total for text in row]) for row in scored]
 
 
 def end_ids(model: Model) -> set[int]:
@@ -301,7 +326,7 @@ def _spoken(model: Model, pieces: Iterator[Piece]) -> Iterator[str]:
 def _in_batches(
     model: Model,
     sources: Iterable[Any],
-    prompts: Iterable[Sequence[int]],
+    asked: Iterable[tuple[Any, ...]],
     run: Callable[[list[Asked]], Iterable[Row]],
     batch_size: int,
     on_error: OnError,
@@ -310,8 +335,8 @@ def _in_batches(
     decode_options(model)  # a mistake here is none of a picture
     seen = prepared(sources, lambda source, place: _see(model, source, place), 2 * batch_size)
     rows = (
-        row if isinstance(row, Failed) else Asked(row, ids)
-        for row, ids in zip(seen, prompts, strict=False)
+        row if isinstance(row, Failed) else Asked(row, *own)
+        for row, own in zip(seen, asked, strict=False)
     )
     return in_batches(rows, run, batch_size, on_error)
 
