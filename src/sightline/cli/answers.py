@@ -3,103 +3,54 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.cli.evaluate import (
-    PAGE,
-    blind_table,
-    data_options,
-    finished,
-    open_data,
-    picture_options,
-)
 from sightline.cli.generation import generation_options
-from sightline.cli.loading import load_model
-from sightline.cli.options import batch_option, shared_options
+from sightline.cli.measured import Measured, measured_options
+from sightline.cli.options import batch_option
 from sightline.cli.output import Call
-from sightline.cli.progress import Meter
 from sightline.cli.words import object_list
 
 if TYPE_CHECKING:
+    from sightline.cli.measured import Measure
     from sightline.data.records import Dataset
-    from sightline.evaluation.judged import Measuring
     from sightline.evaluation.results import Result
     from sightline.tasks.model import Model
-
-    Measure = Callable[[Model, Dataset, Measuring], Result]
-
-
-@dataclass(frozen=True)
-class Asking:
-    """What is asked, as the command line says it."""
-
-    data: str
-    format_: str | None
-    split: str | None
-    images: str | None
-    limit: int | None
-    out: Path | None
-    no_blind: bool
-    pictures: int | None
-    batch: int
-    options: dict[str, Any]
-
-    def run(self, call: Call, task: str, measure: Measure) -> int:
-        """Ask, score, print and write; the exit code.
-
-        Args:
-            task: what the model must be able to do.
-        """
-        if self.pictures is not None and self.out is None:
-            raise click.UsageError("--pictures writes a page: say where with --out DIR")
-        dataset = open_data(self.data, self.format_, self.split, self.images)
-        model = load_model(call, task)
-        from sightline.evaluation.judged import Measuring
-
-        with Meter(call, "records") as meter:
-            how = Measuring(self.limit, not self.no_blind, self.batch, self.options, meter.update,
-                            self.out)  # fmt: skip
-            result = measure(model, dataset, how)
-        for line in result.settings["refused"]:
-            call.warn(f"cannot be asked: {line}")
-        unknown = result.settings.get("unknown_labels", ())
-        if unknown:
-            call.warn(
-                f"{len(unknown)} name(s) of regions are not in the object list, so that captions "
-                "with them in other words are called false: " + ", ".join(unknown[:5])
-            )
-        blind_table(call, result)
-        code = finished(call, result, self.out)
-        if self.pictures is not None and self.out is not None:
-            from sightline.evaluation.answer_page import answer_page
-
-            answer_page(result, dataset, self.pictures).write(self.out / PAGE)
-            call.note(f"wrote {self.out / PAGE}")
-        return code
+    from sightline.tasks.report import Report
 
 
 def asking_options(function: Callable[..., int]) -> Callable[..., Any]:
-    """Data, blind run, pictures, batch and how to write; the function gets one `asking`."""
+    """Those of everything measured, batches, and how answers are written."""
+    return measured_options(function, lambda own: batch_option(generation_options(own)))
 
-    @functools.wraps(function)
-    def gathered(*arguments: Any, **given: Any) -> int:
-        own = {name: given.pop(name) for name in Asking.__dataclass_fields__}
-        return function(*arguments, asking=Asking(**own), **given)
 
-    decorated: Callable[..., Any] = shared_options()(gathered)
-    decorated = batch_option(generation_options(decorated))
-    return data_options(picture_options(decorated))
+def _run(call: Call, measured: Measured, task: str, measure: Measure) -> int:
+    return measured.run(call, task, measure, _page, _warnings)
+
+
+def _page(model: Model, result: Result, dataset: Dataset, count: int) -> Report:
+    from sightline.evaluation.answer_page import answer_page
+
+    return answer_page(result, dataset, count)
+
+
+def _warnings(result: Result) -> Iterator[str]:
+    yield from (f"cannot be asked: {line}" for line in result.settings["refused"])
+    unknown = result.settings.get("unknown_labels", ())
+    if unknown:
+        yield (
+            f"{len(unknown)} name(s) of regions are not in the object list, so that captions with "
+            "them in other words are called false: " + ", ".join(unknown[:5])
+        )
 
 
 @click.command()
 @click.option("--prompt", metavar="TEXT", help="Exactly this, instead of the model's own prompt.")
 @asking_options
-def caption(call: Call, asking: Asking, prompt: str | None) -> int:
+def caption(call: Call, measured: Measured, prompt: str | None) -> int:
     """Measure captions against those of people: CIDEr, BLEU-4, ROUGE-L.
 
     The data needs captions: a text file beside each picture, or a column named caption. Beside the
@@ -108,12 +59,12 @@ def caption(call: Call, asking: Asking, prompt: str | None) -> int:
     """
     from sightline.evaluation.caption import caption as measure
 
-    return asking.run(call, "caption", functools.partial(measure, prompt=prompt))
+    return _run(call, measured, "caption", functools.partial(measure, prompt=prompt))
 
 
 @click.command()
 @asking_options
-def vqa(call: Call, asking: Asking) -> int:
+def vqa(call: Call, measured: Measured) -> int:
     """Measure answers to questions about pictures by agreement with people.
 
     Read are VQAv2, TextVQA and other questions with answers, usually ten each; with one
@@ -122,12 +73,12 @@ def vqa(call: Call, asking: Asking) -> int:
     """
     from sightline.evaluation.vqa import vqa as measure
 
-    return asking.run(call, "chat", measure)
+    return _run(call, measured, "chat", measure)
 
 
 @click.command()
 @asking_options
-def docvqa(call: Call, asking: Asking) -> int:
+def docvqa(call: Call, measured: Measured) -> int:
     """Measure answers about documents by the letters that are right (ANLS).
 
     Beside the score stands that of the same model without the pictures. A run that was stopped goes
@@ -135,12 +86,12 @@ def docvqa(call: Call, asking: Asking) -> int:
     """
     from sightline.evaluation.docvqa import docvqa as measure
 
-    return asking.run(call, "chat", measure)
+    return _run(call, measured, "chat", measure)
 
 
 @click.command()
 @asking_options
-def chartqa(call: Call, asking: Asking) -> int:
+def chartqa(call: Call, measured: Measured) -> int:
     """Measure answers about charts: numbers may be 5 % off.
 
     Read is ChartQA; its questions by people and by machines are told apart by the names of their
@@ -149,7 +100,7 @@ def chartqa(call: Call, asking: Asking) -> int:
     """
     from sightline.evaluation.chartqa import chartqa as measure
 
-    return asking.run(call, "chat", measure)
+    return _run(call, measured, "chat", measure)
 
 
 @click.command()
@@ -157,7 +108,7 @@ def chartqa(call: Call, asking: Asking) -> int:
               help="CHAIR of captions: the JSON file of words that name things.")  # fmt: skip
 @click.option("--prompt", metavar="TEXT", help="Of captions, instead of the model's own.")
 @asking_options
-def hallucination(call: Call, asking: Asking, objects: str | None, prompt: str | None) -> int:
+def hallucination(call: Call, measured: Measured, objects: str | None, prompt: str | None) -> int:
     """Measure whether a model sees things that are not there.
 
     POPE: questions with yes or no for an answer, read as its authors do and, beside it, strictly;
@@ -172,7 +123,7 @@ def hallucination(call: Call, asking: Asking, objects: str | None, prompt: str |
     from sightline.evaluation.hallucination import hallucination as measure
 
     task = "chat" if objects is None else "caption"
-    return asking.run(call, task, functools.partial(measure, objects=named, prompt=prompt))
+    return _run(call, measured, task, functools.partial(measure, objects=named, prompt=prompt))
 
 
 @click.command()
@@ -181,7 +132,7 @@ def hallucination(call: Call, asking: Asking, objects: str | None, prompt: str |
 @click.option("--circular", is_flag=True,
               help="Every rotation of the choices; right where all are.")  # fmt: skip
 @asking_options
-def mcq(call: Call, asking: Asking, by: str | None, circular: bool) -> int:
+def mcq(call: Call, measured: Measured, by: str | None, circular: bool) -> int:
     """Measure questions with choices: is the right one taken?
 
     Read are the tables of MMBench and others, and questions with choices in JSON lines. The
@@ -191,4 +142,4 @@ def mcq(call: Call, asking: Asking, by: str | None, circular: bool) -> int:
     """
     from sightline.evaluation.mcq import mcq as measure
 
-    return asking.run(call, "chat", functools.partial(measure, by=by, circular=circular))
+    return _run(call, measured, "chat", functools.partial(measure, by=by, circular=circular))
