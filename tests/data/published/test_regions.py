@@ -1,14 +1,17 @@
 """Boxes and outlines of COCO, RefCOCO and VOC; pickles and XML that mean harm."""
 
+import io
 import pickle
 import pickletools
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.core.errors import DataError
 from sightline.data.formats import open_dataset
+from sightline.data.published import voc_masks
 from sightline.data.published.plain_pickle import read_plain_pickle
 from sightline.data.regions import Region, region_from
 from sightline.inputs import polygons, run_lengths
@@ -324,6 +327,66 @@ def test_voc(tmp_path):
     assert data.report.notes == ("1 picture(s) of the sets have no annotation: 000099",)
     (tmp_path / "JPEGImages/000006.jpg").unlink()
     assert open_dataset(tmp_path).report.missing == ("000006",)
+
+
+def painted(path, numbers, grey=False):
+    """A picture of numbers as the development kit has them: a palette."""
+    path.parent.mkdir(exist_ok=True)
+    image = Image.fromarray(np.asarray(numbers, np.uint8))
+    if not grey:
+        image.putpalette(voc_masks.colours().ravel().tolist())
+    image.save(path)
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_colours_are_those_of_the_development_kit():
+    table = voc_masks.colours()
+    assert table[[0, 1, 2, 8, 15, 20, 255]].tolist() == [
+        [0, 0, 0], [128, 0, 0], [0, 128, 0], [64, 0, 0], [192, 128, 128], [0, 64, 128],
+        [224, 224, 192],
+    ]  # fmt: skip
+    assert len(np.unique(table, axis=0)) == 256
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_objects_of_voc_have_the_pixels_that_were_drawn(tmp_path, grey):
+    numbers = np.zeros((6, 8), np.uint8)
+    numbers[1:6, 0], numbers[0:3, 2:4], numbers[0:3, 4] = 1, 2, 255
+    root = voc(tmp_path, VOC, VOC)
+    painted(root / "SegmentationObject/000005.png", numbers, grey)
+    classes = np.where(numbers == 1, 9, np.where(numbers == 2, 12, numbers)).astype(np.uint8)
+    classes[5, 7] = 12  # of another dog
+    painted(root / "SegmentationClass/000006.png", classes, grey)
+    for record in open_dataset(root):
+        chair, dog = record.regions
+        assert np.array_equal(chair.mask(6, 8), numbers == 1)
+        assert np.array_equal(dog.mask(6, 8), numbers == 2)  # neither the border nor other dogs
+        assert run_lengths.area(dict(dog.outline)) == 6 and len(dog.to_json()["outline"]) == 2
+        again = pickle.loads(pickle.dumps(record)).regions[1]  # to worker processes
+        assert np.array_equal(again.mask(6, 8), numbers == 2)
+
+
+def test_pictures_of_numbers_that_mean_nothing_are_refused(tmp_path):
+    root = voc(tmp_path, VOC)
+    path = root / "SegmentationObject/000005.png"
+    path.parent.mkdir()
+    for damage, message in (
+        (b"no picture", "000005.png: a mask cannot be read"),
+        (png(np.full((6, 8, 3), (1, 2, 3), np.uint8)), "colours that stand for no number in VOC"),
+    ):
+        path.write_bytes(damage)
+        voc_masks._numbers.cache_clear()
+        with pytest.raises(DataError, match=message):
+            open_dataset(root)[0].regions[0].mask(6, 8)
+    painted(path, np.zeros((3, 3)))
+    voc_masks._numbers.cache_clear()
+    with pytest.raises(DataError, match="its runs are of a picture of"):
+        open_dataset(root)[0].regions[0].mask(6, 8)
 
 
 LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><annotation>&b;</annotation>'

@@ -1,6 +1,7 @@
-"""Pascal VOC: boxes in one XML file a picture (Everingham et al. 2010).
+"""Pascal VOC: boxes in one XML file a picture (Everingham et al. 2010), and masks of some.
 
     Annotations/000005.xml   JPEGImages/000005.jpg   ImageSets/Main/train.txt
+    SegmentationObject/000032.png   SegmentationClass/000032.png   (`voc_masks`)
 
 Its corners count pixels from 1 and belong to the object: xmin 1 and xmax 1 is a box of one pixel,
 which is (0, .., 1, ..) here.
@@ -16,6 +17,7 @@ from xml.parsers import expat
 from sightline.core.errors import DataError
 from sightline.data.columns import Reading
 from sightline.data.lines import place, text_lines
+from sightline.data.published.voc_masks import outline_of
 from sightline.data.records import Record, split_name
 from sightline.data.regions import Region, box_from
 from sightline.inputs.folders import IMAGE_SUFFIXES, shown_name
@@ -53,14 +55,14 @@ def read_voc(root: Path) -> Reading:
     records = []
     for file in files:
         image = pictures.get(file.stem, root / PICTURES / f"{file.stem}.jpg")
-        records.append(_record(file, image, splits.get(file.stem)))
+        records.append(_record(root, file, image, splits.get(file.stem)))
     named = {file.stem for file in files}
     bare = sorted(stem for stem in splits if stem not in named)
     note = f"{len(bare)} picture(s) of the sets have no annotation: {', '.join(bare[:3])}"
     return Reading(records, notes=(note,) if bare else ())
 
 
-def _record(file: Path, image: Path, split: str | None) -> Record:
+def _record(root: Path, file: Path, image: Path, split: str | None) -> Record:
     tree = read_xml(file)
     regions, difficult = [], []
     for number, thing in enumerate(tree.findall("object")):
@@ -68,7 +70,8 @@ def _record(file: Path, image: Path, split: str | None) -> Record:
         name = (thing.findtext("name") or "").strip()
         if not name:
             raise DataError(f"{where}: has no name")
-        regions.append(Region(name, _box(thing.find("bndbox"), where)))
+        box = _box(thing.find("bndbox"), where)
+        regions.append(Region(name, box, outline_of(root, file.stem, number, name, box)))
         difficult += [number] if (thing.findtext("difficult") or "").strip() == "1" else []
     extra = {"difficult": difficult} if difficult else {}
     return Record(file.stem, image, split=split, extra=extra, regions=tuple(regions))
