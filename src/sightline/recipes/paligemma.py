@@ -19,7 +19,7 @@ batch. Beyer et al. 2024, https://arxiv.org/abs/2407.07726.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -55,7 +55,7 @@ VOCABULARY_EXAMPLES = 20_000
 
 
 @dataclass(frozen=True)
-class PaliGemmaRecipe:
+class PaliGemmaRecipe(Sizes):
     """Settings of one run."""
 
     data: str = ""
@@ -82,16 +82,7 @@ class PaliGemmaRecipe:
     image_size: int | None = None
     """Pixels of a side, in every phase that names no other. None takes that of the weights, or of
     the pictures, from 32 to 224."""
-    patch_size: int = 8
-    image_width: int = 64
-    image_depth: int = 3
     image_heads: int = 4
-    width: int = 96
-    depth: int = 3
-    num_heads: int = 4
-    kv_heads: int = 2
-    mlp_width: int = 256
-    vocab_size: int = 1600
 
     # the phases
     phases: tuple[str, ...] = ()
@@ -302,10 +293,7 @@ def start_of(
             f"phase {phase.name!r} adds to weights that stay as they are: name them with init"
         )
     else:
-        start = joined(
-            Sizes(**{f.name: getattr(recipe, f.name) for f in fields(Sizes)}),
-            recipe.init_image, recipe.init_text, _texts(examples), recipe.seed,
-        )  # fmt: skip
+        start = joined(recipe, recipe.init_image, recipe.init_text, _texts(examples), recipe.seed)
     size = phase.image_size or (recipe.image_size if model is None else None)
     if size is not None:
         start = resized(start, size)
