@@ -45,15 +45,10 @@ EXCHANGES = ("gather", "ring")
 
 
 @dataclass(frozen=True)
-class DualEncoderRecipe:
+class DualEncoderRecipe(StageSettings):
     """Settings of one run; the defaults train a small network on a small data set."""
 
     system: str = "siglip"
-    data: str = ""
-    shapes: tuple[str, ...] = ()
-    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
-    them. None given draws squares."""
-    seed: int = 0
 
     # the network, where no weights are given
     variant: str | None = None
@@ -84,26 +79,8 @@ class DualEncoderRecipe:
     objective: str | None = None
     """"softmax", "sigmoid" or "unicl" (pictures of one class are all true of its texts); None takes
     the system's own."""
-    batch_size: int = 64
-    """Pictures of all processes together."""
-    accumulate: int = 1
-    """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
-    epochs: float = 60.0
-    most_steps: int = 3000
-    """What `epochs` may come to; the rate reaches its end there."""
-    steps: int | None = None
-    """Instead of epochs."""
-    lr: float = 2e-3
     image_lr_scale: float = 1.0
     text_lr_scale: float = 1.0
-    weight_decay: float = 0.05
-    warmup: float = 0.03
-    """Share of the steps."""
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
-    freeze: tuple[str, ...] = ()
-    """Patterns of parameters that do not learn: image.*"""
     lora_rank: int = 0
     """Rank of low-rank additions (LoRA) to the weights of `init`, which alone learn then; 0 trains
     the weights themselves. Each checkpoint has the adapter beside the merged model."""
@@ -133,22 +110,7 @@ class DualEncoderRecipe:
     exchange: str = "gather"
     """How several processes meet each other's pairs: gather (each holds the embeddings of all) or
     ring (they travel, and none does)."""
-    autocast: str = "auto"
-    compile: bool = False
-    parallel: str = "auto"
-    """How several processes share the work: ddp (the whole network in each; auto takes it) or fsdp
-    (each keeps a part)."""
-    activation_checkpointing: bool = False
-    """Compute each block's inner values again on the way back: less memory, more time."""
-    device: str = "auto"
 
-    # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
-    """Steps; None evaluates ten times a run."""
-    eval_limit: int = 1000
-    save_every: int | None = None
-    workers: int = 1
     shuffle_captions: bool = False
     """A control: every picture gets another picture's captions, and nothing can be learned."""
 

@@ -47,6 +47,7 @@ from sightline.nn.codebooks import CodebookAverage
 from sightline.objectives.mask_codec import COMMITMENT, mask_codec_loss
 from sightline.recipes.dual_encoder import number_of_steps, training_stage
 from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.settings import StageSettings
 from sightline.recipes.splits import CHOOSING, PARK, PARK_SCENES, splits
 from sightline.recipes.towers import Start
 from sightline.tasks.sheets import SheetItem, write_sheet
@@ -70,7 +71,7 @@ BOTH, LOST, ADDED, NEITHER = (236, 236, 230), (208, 81, 99), (45, 108, 205), (28
 
 
 @dataclass(frozen=True)
-class MaskCodecRecipe:
+class MaskCodecRecipe(StageSettings):
     """Settings of one run; the defaults train the small codec of drawn parks."""
 
     data: str = PARK
@@ -78,7 +79,6 @@ class MaskCodecRecipe:
     """Not for masks; those of parks have sizes of their own."""
     shapes_share: float = 0.2
     """Share of plain ellipses and polygons among the masks."""
-    seed: int = 0
 
     # the network
     variant: str = "park"
@@ -94,35 +94,17 @@ class MaskCodecRecipe:
     revive_below: float = 0.02
     """A codeword moves to a feature when its use falls below this share of the mean use."""
     batch_size: int = 128
-    accumulate: int = 1
     epochs: float = 20.0
     """Of a folder; parks are endless."""
     most_steps: int = 1200
-    steps: int | None = None
-    """Instead of epochs."""
-    lr: float = 2e-3
     weight_decay: float = 0.0
     warmup: float = 0.05
-    """Share of the steps."""
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that do not learn; *encoder.* keeps the tokens of `init`."""
-    autocast: str = "auto"
-    compile: bool = False
-    parallel: str = "auto"
-    activation_checkpointing: bool = False
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
-    """Steps; None evaluates ten times a run."""
     eval_limit: int = 1000
     """Objects."""
-    save_every: int | None = None
-    workers: int = 1
 
     def __post_init__(self) -> None:
         known = find_system(self.system).variants

@@ -38,6 +38,7 @@ from sightline.recipes.dual_encoder import settings_of
 from sightline.recipes.phased_run import Part, carry_out_phases
 from sightline.recipes.phases import SHARED, Phase, chosen_phases
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
+from sightline.recipes.settings import RunSettings
 from sightline.recipes.speaking import Sizes, joined, resized, weights_of, with_additions
 from sightline.recipes.splits import splits
 from sightline.recipes.towers import Start
@@ -55,19 +56,15 @@ VOCABULARY_EXAMPLES = 20_000
 
 
 @dataclass(frozen=True)
-class PaliGemmaRecipe(Sizes):
+class PaliGemmaRecipe(Sizes, RunSettings):
     """Settings of one run."""
 
-    data: str = ""
     tasks: tuple[str, ...] = ()
     """What to learn of the data: caption, ask, detect, segment, written, chat, ...; none given: all
     there is."""
     codec: str | None = None
     """Folder or name of a mask codec, or the folder of its run, in whose codes masks are written;
     None takes the one beside `init`. Without one no masks are learned."""
-    shapes: tuple[str, ...] = ()
-    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96."""
-    seed: int = 0
 
     # where weights come from
     init: str | None = None
@@ -117,13 +114,9 @@ class PaliGemmaRecipe(Sizes):
 
     batch_size: int = 16
     """Examples of all processes together; of every phase that does not say its own."""
-    accumulate: int = 1
-    """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
 
     # optimisation
     beta2: float = 0.999
-    clip: float = 1.0
-    ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that learn in no phase: image.*"""
     row_length: int | None = None
@@ -131,21 +124,13 @@ class PaliGemmaRecipe(Sizes):
     of its own."""
     loss_chunk: int | None = None
     """Tokens scored at a time, so that the logits of a large vocabulary never all exist."""
-    autocast: str = "auto"
-    compile: bool = False
     parallel: str = "auto"
     """How several processes share the work: ddp."""
-    activation_checkpointing: bool = False
-    """Compute each block's inner values again on the way back: less memory, more time."""
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
     eval_every: int | None = None
     """Steps; None evaluates ten times a phase."""
     eval_limit: int = 200
-    save_every: int | None = None
-    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.init and (self.init_image or self.init_text):

@@ -38,6 +38,7 @@ from sightline.recipes.answer_masks import codec_folder
 from sightline.recipes.park_lessons import MaskSpeller, Writing, lesson_loader, spell_box
 from sightline.recipes.park_teacher import Taught, lesson_step, order_places
 from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.settings import StageSettings
 from sightline.recipes.speaking import Sizes, join, new_vocabulary, part_of
 from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
 from sightline.recipes.splits import CHOOSING, PARK
@@ -52,13 +53,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ParkPaliGemmaRecipe(Sizes):
+class ParkPaliGemmaRecipe(Sizes, StageSettings):
     """The settings of the published run."""
 
     data: str = PARK
     shapes: tuple[str, ...] = ()
     """Parks are square here."""
-    seed: int = 0
     codec: str | None = None
     """Folder or name of a mask codec, or the folder of its run; without one no masks are taught."""
     init: str | None = "park-siglip"
@@ -87,34 +87,20 @@ class ParkPaliGemmaRecipe(Sizes):
     teaching: float = 1.0
     """Weight of the per-patch losses."""
     batch_size: int = 32
-    accumulate: int = 1
     epochs: float = 1.0
     """Parks are endless: `steps` counts."""
     most_steps: int = 6000
     steps: int | None = 6000
-    lr: float = 2e-3
     image_lr_scale: float = 0.3
     """Times the rate, for the tower that knows how to see."""
     weight_decay: float = 0.02
     warmup: float = 0.02
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
-    freeze: tuple[str, ...] = ()
-    autocast: str = "auto"
     compile: bool = True
     """Let torch fuse what is between the products, where a C++ compiler is at hand: 1.9 times as
     fast on a CPU, after a minute."""
-    parallel: str = "auto"
-    activation_checkpointing: bool = False
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
     eval_limit: int = 200
-    save_every: int | None = None
-    workers: int = 1
 
     @property
     def system(self) -> str:
