@@ -29,6 +29,7 @@ from sightline.data.park.records import ParkRecords
 from sightline.data.park.vocabulary import KINDS
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.closed_set import closed_set
+from sightline.hub.bundled import tuned_card
 from sightline.inputs.images import read_image
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.processors import Processor, image_processor
@@ -189,7 +190,8 @@ def start_classifier(recipe: ClassifierRecipe, labels: tuple[str, ...]) -> Start
         spec = _whole_picture(system.preprocessing(config), recipe)
         return Start(network, Processor(image_processor(spec), None), config, system)
     _take(network, loaded.network, labels, loaded.config.labels)
-    return Start(network, Processor(loaded.processor.image, None), config, system)
+    processor = Processor(loaded.processor.image, None)
+    return Start(network, processor, config, system, card=tuned_card(loaded))
 
 
 def _weights(recipe: ClassifierRecipe) -> Any:

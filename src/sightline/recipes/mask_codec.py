@@ -222,8 +222,7 @@ def start_codec(recipe: MaskCodecRecipe) -> Start:
             raise ConfigError(
                 f"{recipe.init} is a {loaded.system.name} model: a mask codec starts from one"
             )
-        network = loaded.network.requires_grad_(True)
-        return Start(network, Processor(None, None), loaded.config, system)
+        return Start.tuning(loaded)
     config = system.variants[recipe.variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -127,7 +127,8 @@ def train_park_paligemma(
         raise ConfigError("park-paligemma is trained in one process")
     codec = None if recipe.codec is None else codec_folder(recipe.codec)
     beside = None if codec is None else {FOLDER: codec}
-    start = replace(start_speaking(recipe), card={"everything": [EVERYTHING]}, beside=beside)
+    start = start_speaking(recipe)
+    start = replace(start, card={**(start.card or {}), "everything": [EVERYTHING]}, beside=beside)
     network = taught(start)
     writing = writing_of(recipe, start, codec)
     learns_from = replace(writing, grey=recipe.blind)
@@ -190,8 +191,7 @@ def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
     `init`, where it is a model of an earlier run."""
     loaded = part_of(recipe.init, ("siglip", "paligemma"))
     if loaded is not None and loaded.system is paligemma.SYSTEM:
-        network = loaded.network.requires_grad_(True)
-        return Start(network, loaded.processor, loaded.config, loaded.system)
+        return Start.tuning(loaded)
     words = new_vocabulary(vocabulary_texts(), recipe.vocab_size, max_length=1024)
     start = join(recipe, loaded, None, words, recipe.seed, prefix_lm=not recipe.causal)
     with torch.random.fork_rng(devices=[]):

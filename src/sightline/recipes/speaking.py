@@ -76,8 +76,7 @@ def weights_of(name: str) -> tuple[Start, Origin | None]:
             f"{name} is a {loaded.system.name} model and the recipe trains paligemma: give it as "
             "init_image or init_text where it is a tower or a decoder"
         )
-    network = loaded.network.requires_grad_(True)
-    return Start(network, loaded.processor, loaded.config, loaded.system), loaded.origin
+    return Start.tuning(loaded), loaded.origin
 
 
 def joined(

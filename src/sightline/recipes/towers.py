@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
+from sightline.hub.bundled import tuned_card
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.resnet import ResNetConfig
@@ -64,6 +65,13 @@ class Start:
     beside: Mapping[str, Path] | None = None
     """Folders that belong to the model, by their names in its own."""
 
+    @classmethod
+    def tuning(cls, loaded: Loaded) -> Start:
+        """A whole model, ready to learn on."""
+        network = loaded.network.requires_grad_(True)
+        card = tuned_card(loaded)
+        return cls(network, loaded.processor, loaded.config, loaded.system, card=card)
+
     def as_model(self, name: str, folder: Path = Path(".")) -> Model:
         """The network behind the public methods, for evaluation; shares the weights."""
         from sightline.hub.load import Loaded
@@ -92,7 +100,7 @@ class Start:
 
         save_checkpoint(
             self.network, self.processor, self.config, self.system, folder,
-            metadata=self.card, beside=self.beside,
+            metadata=self.card or None, beside=self.beside,
         )  # fmt: skip
 
 
@@ -131,6 +139,8 @@ def start_from(
         _leave_out_patches(network, recipe)
     pictures = image.processor.image if image else image_processor(system.preprocessing(config))
     start = Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
+    if recipe.init and image is not None:
+        start.card = tuned_card(image)
     if recipe.lora_rank and image is not None:
         start.adapter = _add_to_weights(start, recipe, image)
     return start
