@@ -15,14 +15,8 @@ from sightline.data.park.scenes import ParkScenes
 from sightline.data.records import Dataset, Record
 from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.models.table import SYSTEMS
-from sightline.recipes.dual_encoder import (
-    DualEncoderRecipe,
-    contrastive_step,
-    draw_sentence,
-    pair_loader,
-    random_crop,
-    usable_pairs,
-)
+from sightline.recipes.dual_encoder import DualEncoderRecipe, contrastive_step
+from sightline.recipes.pair_data import draw_sentence, pair_loader, random_crop, usable_pairs
 from sightline.recipes.run import held_out_scores, train_dual_encoder
 from sightline.recipes.splits import splits
 from sightline.recipes.table import RECIPES, find_recipe

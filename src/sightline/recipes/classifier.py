@@ -37,16 +37,13 @@ from sightline.models.resnet import ResNetConfig
 from sightline.models.table import system as find_system
 from sightline.models.vit import ViTConfig
 from sightline.objectives.classification import softmax_classification
-from sightline.recipes.dual_encoder import (
-    number_of_steps,
-    random_crop,
-    share_of_this_process,
-    training_stage,
-)
+from sightline.recipes.dual_encoder import number_of_steps, training_stage
+from sightline.recipes.pair_data import random_crop, share_of_this_process
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
 from sightline.recipes.settings import StageSettings
 from sightline.recipes.splits import splits
-from sightline.recipes.towers import Start, small_resnet
+from sightline.recipes.start import Start
+from sightline.recipes.towers import small_resnet
 from sightline.training.accumulation import LossFunction, WeightedLoss, accumulate
 from sightline.training.options import Progress
 

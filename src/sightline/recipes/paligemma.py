@@ -34,14 +34,13 @@ from sightline.recipes.answer_loss import answer_loss
 from sightline.recipes.answer_masks import MaskWriter, find_codec
 from sightline.recipes.answer_report import show_answers
 from sightline.recipes.answer_scores import answer_scores
-from sightline.recipes.dual_encoder import settings_of
 from sightline.recipes.phased_run import Part, carry_out_phases
 from sightline.recipes.phases import SHARED, Phase, chosen_phases
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
-from sightline.recipes.settings import RunSettings
+from sightline.recipes.settings import RunSettings, settings_of
 from sightline.recipes.speaking import Sizes, joined, resized, weights_of, with_additions
 from sightline.recipes.splits import splits
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 from sightline.tasks.segment import FOLDER
 from sightline.training.accumulation import accumulate
 

@@ -42,7 +42,7 @@ from sightline.recipes.settings import StageSettings
 from sightline.recipes.speaking import Sizes, join, new_vocabulary, part_of
 from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
 from sightline.recipes.splits import CHOOSING, PARK
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 from sightline.tasks.segment import FOLDER, read_codec
 from sightline.training import distributed
 from sightline.training.stages import Group, Stage

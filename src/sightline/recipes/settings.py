@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sightline.core.errors import ConfigError, unknown_name
@@ -137,3 +137,8 @@ def parse(key: str, text: str, kind: Any) -> Any:
         raise ConfigError(
             f"setting {key!r} is {text!r}: write a value of type {kind.__name__}"
         ) from None
+
+
+def settings_of(recipe: Any) -> dict[str, Any]:
+    """The resolved recipe as JSON values, for the file beside each checkpoint."""
+    return {"recipe": type(recipe).__name__, **asdict(recipe)}

@@ -22,7 +22,7 @@ from sightline.models.siglip import ImageTowerConfig
 from sightline.nn import four_bit, lora
 from sightline.nn.positions import resample_grid
 from sightline.recipes.splits import PARK_SIZE
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 
 if TYPE_CHECKING:
     from sightline.hub.adapters import Origin
