@@ -122,5 +122,9 @@ def test_a_single_target_is_compared_over_its_attributes() -> None:
 def test_messages_say_what_to_do() -> None:
     with pytest.raises(InputError, match=r"y is \[0, 5\]: each set must be \[count, width\]"):
         association(vectors(2, 0), vectors(0, 0), vectors(2, 0), vectors(2, 0))
+    with pytest.raises(InputError, match=r"b is \[0, 5\]: each set must be \[count, width\]"):
+        single_association(vectors(1, 0)[0], vectors(2, 0), vectors(0, 0))
+    with pytest.raises(InputError, match=r"a is \[2, 3\]: each set must be .*one width for all"):
+        single_association(vectors(1, 0)[0], vectors(2, 0)[:, :3], vectors(2, 0))
     with pytest.raises(InputError, match="two sets of finite numbers: leave broken ones out"):
         partition_test(torch.tensor([math.nan]), torch.ones(2))

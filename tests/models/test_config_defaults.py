@@ -1,11 +1,12 @@
 """What a config.json leaves out means what transformers means by it."""
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import pytest
+import torch
 
 from sightline.core.errors import CheckpointError
-from sightline.models import clip_resnet
+from sightline.models import clip, clip_resnet
 from sightline.models.published import LARGEST, as_written, field, integers, pair, read_labels
 from sightline.models.table import SYSTEMS, system
 
@@ -54,10 +55,23 @@ def test_the_default_is_written_as_transformers_writes_it(kind):
     assert len(same) >= 8
 
 
-def test_an_empty_config_of_clip_s_resnets_has_the_towers_of_rn50():
-    read, rn50 = clip_resnet.read_config({}), clip_resnet.VARIANTS["RN50"]
-    assert (read.image, read.embedding_width) == (rn50.image, rn50.embedding_width)
-    assert clip_resnet.CLIPResNetConfig(read.image, read.text) == read
+def test_an_empty_config_of_clip_s_resnets_is_rn50():
+    """Also in what fills a sentence up: OpenAI's tokenizer writes zeros."""
+    assert clip_resnet.read_config({}) == clip_resnet.VARIANTS["RN50"]
+    given = clip_resnet.read_config({"text_config": {"pad_token_id": 49407}})
+    assert given.text.pad_id == 49407, "a file's own word counts"
+
+
+@pytest.mark.parametrize("end", [98, 2])
+def test_what_stands_behind_the_end_of_text_moves_no_sentence(end):
+    """Hence 0 and 1 are one answer as padding, whether the end is looked up or is the highest."""
+    tower = clip.TextTower(replace(clip_resnet.TINY.text, eos_id=end)).eval()
+    ids = torch.tensor([[97, 5, 7, 98, pad, pad] for pad in (0, 1)])
+    with torch.no_grad():
+        zeros, ones = tower(ids).pooled
+        assert torch.equal(zeros, ones)
+        other = tower(torch.tensor([[97, 5, 7, 3, 98, 0]])).pooled[0]
+    assert not torch.allclose(zeros, other), "a token in front of the end does"
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "vit", "bert", "resnet"])

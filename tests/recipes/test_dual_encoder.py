@@ -13,15 +13,10 @@ from sightline.core.errors import ConfigError, DataError
 from sightline.data.park.export import write
 from sightline.data.park.scenes import ParkScenes
 from sightline.data.records import Dataset, Record
+from sightline.hub.bundled import DRAWN_PARKS, read_card
 from sightline.models.table import SYSTEMS
-from sightline.recipes.dual_encoder import (
-    DualEncoderRecipe,
-    contrastive_step,
-    draw_sentence,
-    pair_loader,
-    random_crop,
-    usable_pairs,
-)
+from sightline.recipes.dual_encoder import DualEncoderRecipe, contrastive_step
+from sightline.recipes.pair_data import draw_sentence, pair_loader, random_crop, usable_pairs
 from sightline.recipes.run import held_out_scores, train_dual_encoder
 from sightline.recipes.splits import splits
 from sightline.recipes.table import RECIPES, find_recipe
@@ -97,6 +92,21 @@ def test_weights_of_both_towers_give_their_own_loss_at_step_zero(system, parks, 
     assert step(start.network, [batch]).loss == step(saved.requires_grad_(True), [batch]).loss
     model = start.as_model(system, tmp_path)
     assert held_out_scores(model, test, tuned.eval_limit) == pytest.approx(first.after)
+
+
+def test_what_is_tuned_from_a_bundled_model_keeps_what_its_card_knows(tmp_path):
+    start_from(replace(SMALL, init="park-siglip"), []).save(tmp_path / "tuned")
+    model = sightline.load(tmp_path / "tuned", dtype="float32")
+    assert model.domain == DRAWN_PARKS
+    start_from(replace(SMALL, init=str(tmp_path / "tuned")), []).save(tmp_path / "again")
+    model.save(tmp_path / "saved")
+    cards = [read_card(tmp_path / name) for name in ("tuned", "again", "saved")]
+    known = {"domain": DRAWN_PARKS, "tuned_from": "park-siglip"}
+    head = {"format": "sightline-model-card", "version": 1}
+    assert cards == [{**head, **known}] * 3, "neither scores of other weights nor a folder's name"
+    start_from(replace(SMALL, width=128, init_text="park-siglip"), []).save(tmp_path / "half")
+    start_from(SMALL, CAPTIONS).save(tmp_path / "new")
+    assert read_card(tmp_path / "half") == read_card(tmp_path / "new") == {}
 
 
 def test_one_tower_can_come_from_weights(run):

@@ -22,8 +22,8 @@ from sightline.recipes.dual_encoder import (
     contrastive_step,
     largest_scale,
     objective_of,
-    pair_loader,
 )
+from sightline.recipes.pair_data import pair_loader
 from sightline.recipes.run import dual_encoder_stage, train_dual_encoder
 from sightline.recipes.splits import splits
 from sightline.recipes.towers import start_from

@@ -20,12 +20,10 @@ from sightline.recipes.mask_codec import (
     MaskCodecRecipe,
     codec_loss,
     difference,
-    mask_loader,
-    objects_of,
-    park_objects,
     start_codec,
     train_mask_codec,
 )
+from sightline.recipes.mask_data import mask_loader, objects_of, park_objects
 from sightline.recipes.table import find_recipe
 from tests.hub.tiny import tiny_folder
 

@@ -209,6 +209,13 @@ def test_a_vocabulary_that_cannot_grow_is_refused() -> None:
         with_places(Pieces(), TextSpec())  # type: ignore[arg-type]
 
 
+def test_a_bundled_writer_is_tuned_with_what_its_card_knows() -> None:
+    start, _ = weights_of("park-paligemma")
+    assert start.card == {
+        "domain": "drawn parks", "everything": ["everything"], "tuned_from": "park-paligemma"
+    }  # fmt: skip
+
+
 def test_parts_of_other_systems_are_refused() -> None:
     with pytest.raises(ConfigError, match="comes from a gemma or a gemma2 or a paligemma"):
         joined(Sizes(), None, "park-siglip", [], 0)

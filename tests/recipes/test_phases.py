@@ -11,7 +11,7 @@ from sightline.recipes.paligemma import PaliGemmaRecipe
 from sightline.recipes.phases import PHASES, Phase, chosen_phases
 from sightline.recipes.settings import override
 from sightline.recipes.speaking import with_additions
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 from sightline.training.optimisers import build_optimiser, set_rate
 from sightline.training.stages import Group, begin_stage
 

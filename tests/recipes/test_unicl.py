@@ -18,9 +18,9 @@ from sightline.recipes.dual_encoder import (
     DualEncoderRecipe,
     contrastive_step,
     objective_of,
-    pair_loader,
     pair_loss,
 )
+from sightline.recipes.pair_data import pair_loader
 from sightline.recipes.run import train_dual_encoder
 from sightline.recipes.table import find_recipe
 from sightline.recipes.towers import start_from

@@ -25,7 +25,8 @@ from sightline.core.devices import available_cores, fast_bfloat16, set_threads
 from sightline.core.errors import SightlineError
 from sightline.hub.load import load_checkpoint
 from sightline.nn.meta import without_memory
-from sightline.recipes.dual_encoder import PairBatch, contrastive_step, largest_scale
+from sightline.recipes.dual_encoder import contrastive_step, largest_scale
+from sightline.recipes.pair_data import PairBatch
 from sightline.training.optimisers import build_optimiser
 from sightline.training.stages import Stage, begin_stage
 

@@ -8,14 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.core.errors import CheckpointError, HubNotFoundError, unknown_name
 from sightline.inputs.published import read_object
 
+if TYPE_CHECKING:
+    from sightline.hub.load import Loaded
+
 CARD_FORMAT = "sightline-model-card"
 CARD_VERSION = 1
 DRAWN_PARKS = "drawn parks"
+LASTING = ("domain", "everything", "tuned_from")
+"""What of a card outlives its weights: what the pictures were, how the model is asked for all that
+it can name, and what it was tuned from. Scores and times were those of the old weights."""
 
 BUNDLED: Mapping[str, str] = {
     "park-siglip": "bundled_models/park-siglip",
@@ -63,6 +69,33 @@ def read_card(folder: Path) -> dict[str, Any]:
             "upgrade sightline"
         )
     return card
+
+
+def lasting_card(folder: Path) -> dict[str, Any]:
+    """What of a model's card goes along wherever the model is saved again; {} where there is none.
+
+    Raises:
+        CheckpointError: as `read_card`.
+    """
+    card = read_card(folder)
+    return {name: card[name] for name in LASTING if name in card}
+
+
+def tuned_card(loaded: Loaded) -> dict[str, Any]:
+    """The card of what is tuned from a model that has one; {} without one.
+
+    It names the bundled model that it comes from, also when tuned again; a folder between is the
+    trainer's own.
+
+    Raises:
+        CheckpointError: as `read_card`.
+    """
+    kept = lasting_card(loaded.folder)
+    if loaded.domain is not None:
+        kept["domain"] = loaded.domain
+    if loaded.bundled:
+        kept["tuned_from"] = loaded.name
+    return kept
 
 
 def _folder(name: str) -> Path:

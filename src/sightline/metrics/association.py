@@ -62,12 +62,7 @@ def association(
     Raises:
         InputError: an empty set, widths that differ, or a value that is not finite.
     """
-    for name, vectors in (("x", x), ("y", y), ("a", a), ("b", b)):
-        if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] != x.shape[1]:
-            raise InputError(
-                f"{name} is {list(vectors.shape)}: each set must be [count, width] with at least "
-                "one vector and one width for all"
-            )
+    _check_sets(x=x, y=y, a=a, b=b)
     first, second = _nearer(x, a, b), _nearer(y, a, b)
     return partition_test(first, second, samples, seed, sides)
 
@@ -87,6 +82,7 @@ def single_association(
     Raises:
         InputError: as `association`.
     """
+    _check_sets(target=target[None], a=a, b=b)
     return partition_test(
         _cosines(target[None], a)[0], _cosines(target[None], b)[0], samples, seed, sides
     )
@@ -120,6 +116,16 @@ def partition_test(
     hits = int(far.sum())
     p_value = hits / len(sums) if exact else (hits + 1) / (samples + 1)
     return Association(effect, p_value, exact)
+
+
+def _check_sets(**sets: Tensor) -> None:
+    width = next(iter(sets.values())).shape[-1]
+    for name, vectors in sets.items():
+        if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] != width:
+            raise InputError(
+                f"{name} is {list(vectors.shape)}: each set must be [count, width] with at least "
+                "one vector and one width for all"
+            )
 
 
 def _cosines(targets: Tensor, attributes: Tensor) -> Float[Tensor, "W A"]:

@@ -279,13 +279,16 @@ def read_config(config: Mapping[str, Any]) -> CLIPResNetConfig:
             f"most {MOST_BLOCKS} in all"
         )
     one, two, three, four = depths
+    # OpenAI's sentences are filled up with id 0, where transformers' CLIP names 1; no vector tells
+    # them apart, since both stand behind the end of text and below its id.
+    words = {"pad_token_id": 0, **section(config, "text_config")}
     return CLIPResNetConfig(
         image=ImageTowerConfig(
             width=field(vision, "hidden_size", 64),
             depths=(one, two, three, four),
             image_size=pair(vision, "image_size", 224),
         ),
-        text=read_text_config(section(config, "text_config")),
+        text=read_text_config(words),
         embedding_width=field(config, "projection_dim", 1024),
     )
 

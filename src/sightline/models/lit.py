@@ -48,7 +48,7 @@ from torch import Tensor, nn
 from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.interfaces import System
 from sightline.core.outputs import PairScores
-from sightline.models import bert, vit
+from sightline.models import bert, towers, vit
 from sightline.models.keys import KeyTable
 from sightline.models.published import field
 from sightline.models.towers import (
@@ -71,7 +71,7 @@ SCORES = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True)
-class LiTConfig:
+class LiTConfig(Towers):
     """Two towers by name, each with its own system's config, and how sentences reach the pictures.
 
     Raises:
@@ -79,12 +79,6 @@ class LiTConfig:
             give its [CLS] as it is.
     """
 
-    image_system: str
-    """A system of the role "image encoder", or "clip" or "siglip" for the half of it."""
-    image: Any
-    text_system: str
-    """A system of the role "text encoder"."""
-    text: Any
     image_head: int = 0
     """Width of a linear layer over the picture's vector, and of the shared space; 0: there is
     none, and the shared space is the image tower's."""
@@ -111,11 +105,6 @@ class LiTConfig:
     def embedding_width(self) -> int:
         """Of the shared space."""
         return int(self.image_head or self.image.width)
-
-    @property
-    def towers(self) -> Towers:
-        """Both, for what reads and writes them."""
-        return Towers(self.image_system, self.image, self.text_system, self.text)
 
 
 # Flax computes the tanh form of GELU, and its norms have 1e-6; flaxformer's BERT keeps 1e-12.
@@ -196,16 +185,9 @@ class LiT(nn.Module):
         )
 
 
-def preprocessing(config: LiTConfig) -> Any:
-    """The image tower's own; ViT's is a square of 224 pixels with values from -1 to 1."""
-    return image_tower(config.image_system).preprocessing(config.image)
-
-
 def text(config: LiTConfig) -> Any:
     """The text tower's own, cut to `max_tokens`, without an end token."""
-    spec = text_tower(config.text_system).text
-    assert spec is not None
-    return replace(spec(config.text), max_length=config.max_tokens, end_token=False)
+    return replace(towers.text(config), max_length=config.max_tokens, end_token=False)
 
 
 def read_config(config: Mapping[str, Any]) -> LiTConfig:
@@ -214,10 +196,10 @@ def read_config(config: Mapping[str, Any]) -> LiTConfig:
     Raises:
         CheckpointError: towers that no system here reads.
     """
-    towers = read_towers(config)
-    bare = towers._replace(image=without_pooler(towers.image), text=without_pooler(towers.text))
+    given = read_towers(config)
+    bare = replace(given, image=without_pooler(given.image), text=without_pooler(given.text))
     return LiTConfig(
-        **bare._asdict(),
+        **vars(bare),
         image_head=field(config, "image_head", 0),
         score=field(config, "score", "softmax"),
         max_tokens=field(config, "max_tokens", 16),
@@ -232,7 +214,7 @@ def write_config(config: LiTConfig) -> dict[str, Any]:
         "image_head": config.image_head,
         "score": config.score,
         "max_tokens": config.max_tokens,
-        **write_towers(config.towers),
+        **write_towers(config),
     }
 
 
@@ -248,7 +230,7 @@ KEYS = KeyTable(
 
 def bind(config: LiTConfig) -> System:
     """This system with the names of these towers, and the score of this config."""
-    return replace(with_tower_names(SYSTEM, config.towers, KEYS), score=config.score)
+    return replace(with_tower_names(SYSTEM, config, KEYS), score=config.score)
 
 
 SYSTEM = System(
@@ -261,7 +243,7 @@ SYSTEM = System(
     write_config=write_config,
     read_state=unbound,
     write_state=unbound,
-    preprocessing=preprocessing,
+    preprocessing=towers.preprocessing,
     text=text,
     variants=VARIANTS,
     tiny=TINY,

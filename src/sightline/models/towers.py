@@ -7,8 +7,8 @@ writes them.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,12 +25,15 @@ _LEVELS = {"vision_model.": "image.", "text_model.": "text."}
 """Of the file, to the network's own."""
 
 
-class Towers(NamedTuple):
-    """Two towers by name, each with its own system's config."""
+@dataclass(frozen=True)
+class Towers:
+    """Two towers by name, each with its own system's config; what joins them is the heirs' own."""
 
     image_system: str
+    """A system of the role "image encoder", or "clip" or "siglip" for the half of it."""
     image: Any
     text_system: str
+    """A system of the role "text encoder"."""
     text: Any
 
 
@@ -130,6 +133,18 @@ def with_tower_names(entry: System, towers: Towers, keys: KeyTable) -> System:
         return named
 
     return replace(entry, read_state=read_state, write_state=write_state, class_names=class_names)
+
+
+def preprocessing(towers: Towers) -> Any:
+    """The image tower's own."""
+    return image_tower(towers.image_system).preprocessing(towers.image)
+
+
+def text(towers: Towers) -> Any:
+    """The text tower's own."""
+    spec = text_tower(towers.text_system).text
+    assert spec is not None
+    return spec(towers.text)
 
 
 def unbound(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

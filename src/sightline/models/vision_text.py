@@ -42,7 +42,9 @@ from sightline.models.published import field
 from sightline.models.towers import (
     Towers,
     image_tower,
+    preprocessing,
     read_towers,
+    text,
     text_tower,
     unbound,
     with_tower_names,
@@ -56,19 +58,13 @@ IMAGE_POOLINGS = ("pooler", "trunk")
 
 
 @dataclass(frozen=True)
-class VisionTextConfig:
+class VisionTextConfig(Towers):
     """Two towers by name, each with its own system's config, and the space they meet in.
 
     Raises:
         ConfigError: an unknown pooling.
     """
 
-    image_system: str
-    """A system of the role "image encoder", or "clip" or "siglip" for the half of it."""
-    image: Any
-    text_system: str
-    """A system of the role "text encoder"."""
-    text: Any
     embedding_width: int = 512
     image_pooling: str = "pooler"
     """One of `IMAGE_POOLINGS`: through the tanh layer of pre-training, where the tower has one
@@ -77,11 +73,6 @@ class VisionTextConfig:
     def __post_init__(self) -> None:
         if self.image_pooling not in IMAGE_POOLINGS:
             raise ConfigError(unknown_name("image pooling", self.image_pooling, IMAGE_POOLINGS))
-
-    @property
-    def towers(self) -> Towers:
-        """Both, for what reads and writes them."""
-        return Towers(self.image_system, self.image, self.text_system, self.text)
 
     @property
     def text_pooling(self) -> str:
@@ -138,18 +129,6 @@ class VisionText(clip.SoftmaxPairs):
         return pre_logits(pooled)
 
 
-def preprocessing(config: VisionTextConfig) -> Any:
-    """The image tower's own."""
-    return image_tower(config.image_system).preprocessing(config.image)
-
-
-def text(config: VisionTextConfig) -> Any:
-    """The text tower's own."""
-    spec = text_tower(config.text_system).text
-    assert spec is not None
-    return spec(config.text)
-
-
 def read_config(config: Mapping[str, Any]) -> VisionTextConfig:
     """A published config.json to ours; absent fields take transformers' defaults.
 
@@ -157,7 +136,7 @@ def read_config(config: Mapping[str, Any]) -> VisionTextConfig:
         CheckpointError: towers that no system here reads.
     """
     return VisionTextConfig(
-        **read_towers(config)._asdict(),
+        **vars(read_towers(config)),
         embedding_width=field(config, "projection_dim", 512),
         image_pooling=field(config, "image_pooling", "pooler"),
     )
@@ -170,7 +149,7 @@ def write_config(config: VisionTextConfig) -> dict[str, Any]:
         "model_type": "vision-text-dual-encoder",
         "projection_dim": config.embedding_width,
         "logit_scale_init_value": 2.6592,
-        **write_towers(config.towers),
+        **write_towers(config),
     }
     if config.image_pooling != "pooler":
         written["image_pooling"] = config.image_pooling
@@ -188,7 +167,7 @@ KEYS = KeyTable(
 
 def bind(config: VisionTextConfig) -> System:
     """This system with the names that a file with these two towers has."""
-    return with_tower_names(SYSTEM, config.towers, KEYS)
+    return with_tower_names(SYSTEM, config, KEYS)
 
 
 SYSTEM = System(

@@ -21,7 +21,7 @@ from sightline.data.park.spoken import TASKS as PARK_TASKS
 from sightline.data.records import Record
 from sightline.inputs.images import read_image
 from sightline.recipes.answer_loss import AnswerBatch
-from sightline.recipes.dual_encoder import share_of_this_process
+from sightline.recipes.pair_data import share_of_this_process
 
 if TYPE_CHECKING:
     from sightline.inputs.instructions import Instructions

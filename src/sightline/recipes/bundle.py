@@ -17,7 +17,7 @@ from sightline.evaluation.mask_codec import round_trip
 from sightline.evaluation.results import Metric
 from sightline.hub.bundled import BUNDLED, CARD_FORMAT, CARD_VERSION, DRAWN_PARKS, read_card
 from sightline.hub.save import save_checkpoint
-from sightline.recipes.mask_codec import park_objects
+from sightline.recipes.mask_data import park_objects
 from sightline.recipes.park_scores import park_scores
 from sightline.recipes.run import best_model
 from sightline.recipes.speech_scores import speech_metrics

@@ -29,6 +29,7 @@ from sightline.data.park.records import ParkRecords
 from sightline.data.park.vocabulary import KINDS
 from sightline.data.records import Dataset, Record
 from sightline.evaluation.closed_set import closed_set
+from sightline.hub.bundled import tuned_card
 from sightline.inputs.images import read_image
 from sightline.inputs.preprocessing import ImageSpec
 from sightline.inputs.processors import Processor, image_processor
@@ -36,15 +37,13 @@ from sightline.models.resnet import ResNetConfig
 from sightline.models.table import system as find_system
 from sightline.models.vit import ViTConfig
 from sightline.objectives.classification import softmax_classification
-from sightline.recipes.dual_encoder import (
-    number_of_steps,
-    random_crop,
-    share_of_this_process,
-    training_stage,
-)
+from sightline.recipes.dual_encoder import number_of_steps, training_stage
+from sightline.recipes.pair_data import random_crop, share_of_this_process
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
+from sightline.recipes.settings import StageSettings
 from sightline.recipes.splits import splits
-from sightline.recipes.towers import Start, small_resnet
+from sightline.recipes.start import Start
+from sightline.recipes.towers import small_resnet
 from sightline.training.accumulation import LossFunction, WeightedLoss, accumulate
 from sightline.training.options import Progress
 
@@ -55,16 +54,11 @@ TOWERS = ("vit", "resnet")
 
 
 @dataclass(frozen=True)
-class ClassifierRecipe:
+class ClassifierRecipe(StageSettings):
     """Settings of one run; the defaults train a small network on a small data set."""
 
     tower: str = "vit"
     """"vit" or "resnet"."""
-    data: str = ""
-    shapes: tuple[str, ...] = ()
-    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
-    them. None given draws squares."""
-    seed: int = 0
 
     # the network, where no weights are given
     variant: str | None = None
@@ -85,42 +79,17 @@ class ClassifierRecipe:
     # optimisation
     label_smoothing: float = 0.1
     """Share of the target that is spread over all labels."""
-    batch_size: int = 64
-    """Pictures of all processes together."""
     accumulate: int = 1
     """Micro-batches of `batch_size` that make one batch, with the gradient of the whole; a batch
     norm sees each by itself."""
     epochs: float = 40.0
-    most_steps: int = 3000
-    """What `epochs` may come to; the rate reaches its end there."""
-    steps: int | None = None
-    """Instead of epochs."""
-    lr: float = 2e-3
-    weight_decay: float = 0.05
     warmup: float = 0.05
-    """Share of the steps."""
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that do not learn; *,!classifier.* trains the last layer alone."""
     crop: float = 0.9
     """Smallest share of a picture's sides that a random crop keeps; 1 never crops."""
-    autocast: str = "auto"
-    compile: bool = False
     parallel: str = "auto"
     """How several processes share the work: ddp or fsdp; a batch norm needs one process."""
-    activation_checkpointing: bool = False
-    """Compute each block's inner values again on the way back: less memory, more time."""
-    device: str = "auto"
-
-    # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
-    """Steps; None evaluates ten times a run."""
-    eval_limit: int = 1000
-    save_every: int | None = None
-    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.tower not in TOWERS:
@@ -218,7 +187,8 @@ def start_classifier(recipe: ClassifierRecipe, labels: tuple[str, ...]) -> Start
         spec = _whole_picture(system.preprocessing(config), recipe)
         return Start(network, Processor(image_processor(spec), None), config, system)
     _take(network, loaded.network, labels, loaded.config.labels)
-    return Start(network, Processor(loaded.processor.image, None), config, system)
+    processor = Processor(loaded.processor.image, None)
+    return Start(network, processor, config, system, card=tuned_card(loaded))
 
 
 def _weights(recipe: ClassifierRecipe) -> Any:

@@ -32,14 +32,9 @@ from sightline.core.errors import ConfigError
 from sightline.core.outputs import EncodedImage
 from sightline.data.records import Record
 from sightline.inputs.processors import Processor
-from sightline.recipes.dual_encoder import (
-    DualEncoderRecipe,
-    number_of_steps,
-    pair_loader,
-    sentence_loader,
-    usable_pairs,
-)
+from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps
 from sightline.recipes.image_vectors import Looking, vector_records
+from sightline.recipes.pair_data import pair_loader, sentence_loader, usable_pairs
 from sightline.recipes.run import (
     Outcome,
     Plan,
@@ -49,7 +44,8 @@ from sightline.recipes.run import (
     template_of,
 )
 from sightline.recipes.splits import Splits, splits
-from sightline.recipes.towers import Start, start_from
+from sightline.recipes.start import Start
+from sightline.recipes.towers import start_from
 from sightline.training.options import Progress
 from sightline.training.stages import lock
 

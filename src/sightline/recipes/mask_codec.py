@@ -16,39 +16,31 @@ differences to -1 and 1, and a quarter of the features' distance to their codewo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sightline.core.errors import ConfigError, DataError, ImageError, unknown_name
+from sightline.core.errors import ConfigError, unknown_name
 from sightline.core.outputs import CodedMasks
-from sightline.data.boxed_masks import (
-    BoxedMask,
-    mask_picture,
-    park_masks,
-    plain_shape,
-    region_mask,
-)
-from sightline.data.loader import Loader
-from sightline.data.records import Dataset, Record
-from sightline.data.regions import Region
+from sightline.data.boxed_masks import BoxedMask, plain_shape
+from sightline.data.records import Dataset
 from sightline.evaluation.mask_codec import RoundTrip, round_trip
-from sightline.inputs.box_masks import crop_mask
 from sightline.inputs.processors import Processor
 from sightline.models.table import system as find_system
 from sightline.nn.codebooks import CodebookAverage
 from sightline.objectives.mask_codec import COMMITMENT, mask_codec_loss
 from sightline.recipes.dual_encoder import number_of_steps, training_stage
+from sightline.recipes.mask_data import MaskBatch, mask_loader, mask_parts
 from sightline.recipes.run import Outcome, Plan, carry_out
-from sightline.recipes.splits import CHOOSING, PARK, PARK_SCENES, splits
-from sightline.recipes.towers import Start
+from sightline.recipes.settings import StageSettings
+from sightline.recipes.splits import CHOOSING, PARK
+from sightline.recipes.start import Start
 from sightline.tasks.sheets import SheetItem, write_sheet
 from sightline.training import distributed
 from sightline.training.accumulation import LossFunction, WeightedLoss, accumulate
@@ -58,10 +50,6 @@ if TYPE_CHECKING:
     from sightline.tasks.report import Report
     from sightline.training.options import Progress
 
-logger = logging.getLogger(__name__)
-
-PER_SCENE = 4
-"""Objects that are drawn of a scene, with repetition; as many as it has on average."""
 SHOWN = 24
 """Objects on the sheet of a run."""
 SHEET = "masks.png"
@@ -70,7 +58,7 @@ BOTH, LOST, ADDED, NEITHER = (236, 236, 230), (208, 81, 99), (45, 108, 205), (28
 
 
 @dataclass(frozen=True)
-class MaskCodecRecipe:
+class MaskCodecRecipe(StageSettings):
     """Settings of one run; the defaults train the small codec of drawn parks."""
 
     data: str = PARK
@@ -78,7 +66,6 @@ class MaskCodecRecipe:
     """Not for masks; those of parks have sizes of their own."""
     shapes_share: float = 0.2
     """Share of plain ellipses and polygons among the masks."""
-    seed: int = 0
 
     # the network
     variant: str = "park"
@@ -94,35 +81,17 @@ class MaskCodecRecipe:
     revive_below: float = 0.02
     """A codeword moves to a feature when its use falls below this share of the mean use."""
     batch_size: int = 128
-    accumulate: int = 1
     epochs: float = 20.0
     """Of a folder; parks are endless."""
     most_steps: int = 1200
-    steps: int | None = None
-    """Instead of epochs."""
-    lr: float = 2e-3
     weight_decay: float = 0.0
     warmup: float = 0.05
-    """Share of the steps."""
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that do not learn; *encoder.* keeps the tokens of `init`."""
-    autocast: str = "auto"
-    compile: bool = False
-    parallel: str = "auto"
-    activation_checkpointing: bool = False
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
-    """Steps; None evaluates ten times a run."""
     eval_limit: int = 1000
     """Objects."""
-    save_every: int | None = None
-    workers: int = 1
 
     def __post_init__(self) -> None:
         known = find_system(self.system).variants
@@ -152,13 +121,6 @@ class MaskCodecRecipe:
     def patch_size(self) -> int:
         """Pixels of a mask's side to a token."""
         return self.image_size // int(find_system(self.system).variants[self.variant].grid)
-
-
-class MaskBatch(NamedTuple):
-    """Masks as the codec sees them."""
-
-    masks: Tensor
-    """float32[B, H, W], -1 outside to 1 inside."""
 
 
 class Learning(nn.Module):
@@ -204,7 +166,7 @@ def train_mask_codec(
         raise ConfigError(
             "mask-codec moves its codewords by what its own process sees: train it in one process"
         )
-    training, validation, test = _parts(recipe)
+    training, validation, test = mask_parts(recipe)
     start = start_codec(recipe)
     network = Learning(start.network, recipe.decay, recipe.revive_below)
     steps = number_of_steps(recipe, len(training))
@@ -240,102 +202,12 @@ def start_codec(recipe: MaskCodecRecipe) -> Start:
             raise ConfigError(
                 f"{recipe.init} is a {loaded.system.name} model: a mask codec starts from one"
             )
-        network = loaded.network.requires_grad_(True)
-        return Start(network, Processor(None, None), loaded.config, system)
+        return Start.tuning(loaded)
     config = system.variants[recipe.variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = system.build(config)
     return Start(network, Processor(None, None), config, system)
-
-
-def _parts(
-    recipe: MaskCodecRecipe,
-) -> tuple[Sequence[Any], list[BoxedMask], list[BoxedMask]]:
-    """What to learn from (see `mask_loader`), and masks to choose and to judge by."""
-    if recipe.data == PARK:
-        choosing, judging = (park_objects(recipe.eval_limit, start) for start in (CHOOSING, 0))
-        return range(PER_SCENE * PARK_SCENES), choosing, judging
-    training, validation, test = splits(recipe)
-    choosing, judging = (_read(part, recipe.eval_limit) for part in (validation, test))
-    return objects_of(training), choosing, judging
-
-
-def park_objects(count: int, start: int = 0, size: int | None = None) -> list[BoxedMask]:
-    """The first so many objects of the test scenes from a seed on.
-
-    Args:
-        size: of the scenes; None mixes those of `data.boxed_masks.PARK_SIZES`.
-    """
-    found: list[BoxedMask] = []
-    seed = start
-    while len(found) < count:
-        found += park_masks(seed, "test", size)
-        seed += 1
-    return found[:count]
-
-
-def objects_of(records: Sequence[Record]) -> list[Record | Region]:
-    """The outlined regions of the records that are no crowd; a record without regions is a mask.
-
-    Raises:
-        DataError: there are none.
-    """
-    found: list[Record | Region] = []
-    for record in records:
-        outlined = (r for r in record.regions if r.outline is not None and not r.crowd)
-        found += outlined if record.regions else [record]
-    if not found:
-        raise DataError(
-            "no region of these data has an outline: a mask codec learns from masks (COCO's "
-            "instances, or pictures of masks)"
-        )
-    return found
-
-
-def _mask_of(item: Record | Region) -> BoxedMask:
-    return region_mask(item) if isinstance(item, Region) else mask_picture(item.image)
-
-
-def _read(records: Dataset, limit: int) -> list[BoxedMask]:
-    """The first so many masks that can be read."""
-    found: list[BoxedMask] = []
-    for item in objects_of(records):
-        if len(found) == limit:
-            break
-        try:
-            found.append(_mask_of(item))
-        except ImageError as error:
-            logger.warning("%s: a mask cannot be read: %s", records.name, error)
-    return found
-
-
-def mask_loader(data: Sequence[Any], recipe: MaskCodecRecipe, size: int) -> Loader[MaskBatch]:
-    """Endless seeded batches of masks, each squeezed out of its box.
-
-    Args:
-        data: places of objects in scenes, `PER_SCENE` to each, or what `objects_of` found.
-        size: of the squares.
-    """
-
-    def draw(item: int | Record | Region, generator: np.random.Generator) -> NDArray[np.float32]:
-        if generator.random() < recipe.shapes_share:
-            found = plain_shape(generator)
-        elif isinstance(item, int):
-            objects = park_masks(item // PER_SCENE)
-            found = objects[int(generator.integers(len(objects)))]
-        else:
-            found = _mask_of(item)
-        return crop_mask(found.mask, found.box, size)
-
-    def collate(samples: list[NDArray[np.float32]]) -> MaskBatch:
-        return MaskBatch(torch.from_numpy(np.stack(samples)))
-
-    # Scenes come in the order of their seeds, so that each is drawn once for its objects.
-    return Loader(
-        data, collate, recipe.batch_size, recipe.seed, not isinstance(data, range),
-        workers=recipe.workers, transform=draw,
-    )  # fmt: skip
 
 
 def codec_loss(commitment: float, by_gradient: bool) -> LossFunction:

@@ -30,15 +30,8 @@ from sightline.data.token_budget import TokenBudgetLoader
 from sightline.inputs.naflex import NaFlexProcessor
 from sightline.inputs.packing import first_fit
 from sightline.inputs.processors import Processor
-from sightline.recipes.dual_encoder import (
-    DualEncoderRecipe,
-    PairBatch,
-    Sample,
-    number_of_steps,
-    paired,
-    sample_drawer,
-    usable_pairs,
-)
+from sightline.recipes.dual_encoder import DualEncoderRecipe, number_of_steps
+from sightline.recipes.pair_data import PairBatch, Sample, paired, sample_drawer, usable_pairs
 from sightline.recipes.run import (
     Outcome,
     all_sentences,
@@ -48,7 +41,8 @@ from sightline.recipes.run import (
     template_of,
 )
 from sightline.recipes.splits import draws_parks, splits
-from sightline.recipes.towers import Start, fitting_size, start_from
+from sightline.recipes.start import Start
+from sightline.recipes.towers import fitting_size, start_from
 from sightline.training import distributed
 from sightline.training.accumulation import Step, StepResult
 from sightline.training.options import Progress

@@ -19,7 +19,7 @@ batch. Beyer et al. 2024, https://arxiv.org/abs/2407.07726.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -34,13 +34,13 @@ from sightline.recipes.answer_loss import answer_loss
 from sightline.recipes.answer_masks import MaskWriter, find_codec
 from sightline.recipes.answer_report import show_answers
 from sightline.recipes.answer_scores import answer_scores
-from sightline.recipes.dual_encoder import settings_of
 from sightline.recipes.phased_run import Part, carry_out_phases
 from sightline.recipes.phases import SHARED, Phase, chosen_phases
 from sightline.recipes.run import Outcome, Plan, carry_out, picture_size
+from sightline.recipes.settings import RunSettings, settings_of
 from sightline.recipes.speaking import Sizes, joined, resized, weights_of, with_additions
 from sightline.recipes.splits import splits
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 from sightline.tasks.segment import FOLDER
 from sightline.training.accumulation import accumulate
 
@@ -55,19 +55,15 @@ VOCABULARY_EXAMPLES = 20_000
 
 
 @dataclass(frozen=True)
-class PaliGemmaRecipe:
+class PaliGemmaRecipe(Sizes, RunSettings):
     """Settings of one run."""
 
-    data: str = ""
     tasks: tuple[str, ...] = ()
     """What to learn of the data: caption, ask, detect, segment, written, chat, ...; none given: all
     there is."""
     codec: str | None = None
     """Folder or name of a mask codec, or the folder of its run, in whose codes masks are written;
     None takes the one beside `init`. Without one no masks are learned."""
-    shapes: tuple[str, ...] = ()
-    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96."""
-    seed: int = 0
 
     # where weights come from
     init: str | None = None
@@ -82,16 +78,7 @@ class PaliGemmaRecipe:
     image_size: int | None = None
     """Pixels of a side, in every phase that names no other. None takes that of the weights, or of
     the pictures, from 32 to 224."""
-    patch_size: int = 8
-    image_width: int = 64
-    image_depth: int = 3
     image_heads: int = 4
-    width: int = 96
-    depth: int = 3
-    num_heads: int = 4
-    kv_heads: int = 2
-    mlp_width: int = 256
-    vocab_size: int = 1600
 
     # the phases
     phases: tuple[str, ...] = ()
@@ -126,13 +113,9 @@ class PaliGemmaRecipe:
 
     batch_size: int = 16
     """Examples of all processes together; of every phase that does not say its own."""
-    accumulate: int = 1
-    """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
 
     # optimisation
     beta2: float = 0.999
-    clip: float = 1.0
-    ema: float | None = None
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that learn in no phase: image.*"""
     row_length: int | None = None
@@ -140,21 +123,13 @@ class PaliGemmaRecipe:
     of its own."""
     loss_chunk: int | None = None
     """Tokens scored at a time, so that the logits of a large vocabulary never all exist."""
-    autocast: str = "auto"
-    compile: bool = False
     parallel: str = "auto"
     """How several processes share the work: ddp."""
-    activation_checkpointing: bool = False
-    """Compute each block's inner values again on the way back: less memory, more time."""
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
     eval_every: int | None = None
     """Steps; None evaluates ten times a phase."""
     eval_limit: int = 200
-    save_every: int | None = None
-    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.init and (self.init_image or self.init_text):
@@ -302,10 +277,7 @@ def start_of(
             f"phase {phase.name!r} adds to weights that stay as they are: name them with init"
         )
     else:
-        start = joined(
-            Sizes(**{f.name: getattr(recipe, f.name) for f in fields(Sizes)}),
-            recipe.init_image, recipe.init_text, _texts(examples), recipe.seed,
-        )  # fmt: skip
+        start = joined(recipe, recipe.init_image, recipe.init_text, _texts(examples), recipe.seed)
     size = phase.image_size or (recipe.image_size if model is None else None)
     if size is not None:
         start = resized(start, size)

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
 
 from sightline.core.errors import ConfigError
 from sightline.data.park.lessons import EVERYTHING, Spell
@@ -32,21 +31,18 @@ from sightline.data.park.records import ParkRecords
 from sightline.data.park.text import texts as park_texts
 from sightline.data.park.vocabulary import COLOURS, KINDS
 from sightline.data.records import Dataset
-from sightline.hub.load import load_checkpoint
 from sightline.inputs.coordinates import PALIGEMMA as PLACES
 from sightline.inputs.instructions import PALIGEMMA
-from sightline.inputs.processors import Processor, image_processor
-from sightline.inputs.vocabulary import IMAGE, train_vocabulary
 from sightline.models import paligemma
-from sightline.models.gemma import GemmaConfig
-from sightline.models.siglip import ImageTowerConfig
 from sightline.recipes.answer_masks import codec_folder
 from sightline.recipes.park_lessons import MaskSpeller, Writing, lesson_loader, spell_box
 from sightline.recipes.park_teacher import Taught, lesson_step, order_places
 from sightline.recipes.run import Outcome, Plan, carry_out
+from sightline.recipes.settings import StageSettings
+from sightline.recipes.speaking import Sizes, join, new_vocabulary, part_of
 from sightline.recipes.speech_scores import exact_answers, show_answers, speech_scores
 from sightline.recipes.splits import CHOOSING, PARK
-from sightline.recipes.towers import Start
+from sightline.recipes.start import Start
 from sightline.tasks.segment import FOLDER, read_codec
 from sightline.training import distributed
 from sightline.training.stages import Group, Stage
@@ -57,13 +53,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ParkPaliGemmaRecipe:
+class ParkPaliGemmaRecipe(Sizes, StageSettings):
     """The settings of the published run."""
 
     data: str = PARK
     shapes: tuple[str, ...] = ()
     """Parks are square here."""
-    seed: int = 0
     codec: str | None = None
     """Folder or name of a mask codec, or the folder of its run; without one no masks are taught."""
     init: str | None = "park-siglip"
@@ -74,15 +69,11 @@ class ParkPaliGemmaRecipe:
 
     # the network
     image_size: int | None = 64
-    patch_size: int = 8
     image_width: int = 128
     image_depth: int = 5
     width: int = 192
     depth: int = 4
-    num_heads: int = 4
-    kv_heads: int = 2
     mlp_width: int = 512
-    vocab_size: int = 1600
     causal: bool = False
     """Let the prefix see from left to right only, which the paper found to be worse."""
 
@@ -96,34 +87,20 @@ class ParkPaliGemmaRecipe:
     teaching: float = 1.0
     """Weight of the per-patch losses."""
     batch_size: int = 32
-    accumulate: int = 1
     epochs: float = 1.0
     """Parks are endless: `steps` counts."""
     most_steps: int = 6000
     steps: int | None = 6000
-    lr: float = 2e-3
     image_lr_scale: float = 0.3
     """Times the rate, for the tower that knows how to see."""
     weight_decay: float = 0.02
     warmup: float = 0.02
-    beta2: float = 0.98
-    clip: float = 1.0
-    ema: float | None = None
-    freeze: tuple[str, ...] = ()
-    autocast: str = "auto"
     compile: bool = True
     """Let torch fuse what is between the products, where a C++ compiler is at hand: 1.9 times as
     fast on a CPU, after a minute."""
-    parallel: str = "auto"
-    activation_checkpointing: bool = False
-    device: str = "auto"
 
     # around it
-    test_share: float = 0.1
-    eval_every: int | None = None
     eval_limit: int = 200
-    save_every: int | None = None
-    workers: int = 1
 
     @property
     def system(self) -> str:
@@ -150,7 +127,8 @@ def train_park_paligemma(
         raise ConfigError("park-paligemma is trained in one process")
     codec = None if recipe.codec is None else codec_folder(recipe.codec)
     beside = None if codec is None else {FOLDER: codec}
-    start = replace(start_speaking(recipe), card={"everything": [EVERYTHING]}, beside=beside)
+    start = start_speaking(recipe)
+    start = replace(start, card={**(start.card or {}), "everything": [EVERYTHING]}, beside=beside)
     network = taught(start)
     writing = writing_of(recipe, start, codec)
     learns_from = replace(writing, grey=recipe.blind)
@@ -211,46 +189,15 @@ def _stage(recipe: ParkPaliGemmaRecipe) -> Stage:
 def start_speaking(recipe: ParkPaliGemmaRecipe) -> Start:
     """A new decoder behind the tower of `init`, with a vocabulary of the park's words; or all of
     `init`, where it is a model of an earlier run."""
-    loaded = None
-    if recipe.init is not None:
-        loaded = load_checkpoint(recipe.init, device="cpu", dtype="float32")
-        if loaded.system is paligemma.SYSTEM:
-            network = loaded.network.requires_grad_(True)
-            return Start(network, loaded.processor, loaded.config, loaded.system)
-    tokenizer = train_vocabulary(
-        vocabulary_texts(), recipe.vocab_size, rules="paligemma", max_length=1024
-    )
-    image = _tower(recipe) if loaded is None else loaded.config.image
-    image_token = tokenizer.token_id(IMAGE)
-    assert image_token is not None and tokenizer.eos_id is not None
-    text = GemmaConfig(
-        recipe.width, recipe.depth, recipe.num_heads, recipe.kv_heads,
-        recipe.width // recipe.num_heads, recipe.mlp_width, tokenizer.vocab_size,
-    )  # fmt: skip
-    config = paligemma.PaliGemmaConfig(image, text, image_token, prefix_lm=not recipe.causal)
+    loaded = part_of(recipe.init, ("siglip", "paligemma"))
+    if loaded is not None and loaded.system is paligemma.SYSTEM:
+        return Start.tuning(loaded)
+    words = new_vocabulary(vocabulary_texts(), recipe.vocab_size, max_length=1024)
+    start = join(recipe, loaded, None, words, recipe.seed, prefix_lm=not recipe.causal)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = paligemma.PaliGemma(config)
-        order_places(network.decoder.table, place_tokens(tokenizer))
-    # a decoder that never learned anything has no words to be spared: patches begin at full length
-    nn.init.normal_(network.projector.weight, std=image.width**-0.5)
-    if loaded is not None:
-        own = network.image.state_dict()
-        given = loaded.network.state_dict()
-        network.image.load_state_dict({name: given[f"image.{name}"] for name in own})
-    processor = Processor(
-        image_processor(paligemma.preprocessing(config)),
-        tokenizer.with_spec(paligemma.text(config)),
-    )
-    return Start(network, processor, config, paligemma.SYSTEM)
-
-
-def _tower(recipe: ParkPaliGemmaRecipe) -> ImageTowerConfig:
-    size = recipe.image_size or 64
-    return ImageTowerConfig(
-        recipe.image_width, recipe.image_depth, recipe.image_width // 32, 4 * recipe.image_width,
-        (recipe.patch_size, recipe.patch_size), (size, size),
-    )  # fmt: skip
+        order_places(cast(Any, start.network).decoder.table, place_tokens(words))
+    return start
 
 
 def vocabulary_texts() -> list[str]:

@@ -20,7 +20,8 @@ from sightline.inputs.naflex import NaFlexSpec
 from sightline.nn import four_bit, lora
 from sightline.nn.precision import lower
 from sightline.objectives.language import next_token
-from sightline.recipes.dual_encoder import PairBatch, pair_loss
+from sightline.recipes.dual_encoder import pair_loss
+from sightline.recipes.pair_data import PairBatch
 from sightline.training.accumulation import (
     Step,
     WeightedLoss,

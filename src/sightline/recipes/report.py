@@ -11,8 +11,7 @@ from sightline.core.errors import ImageError
 from sightline.evaluation.embedding_map import embedding_map
 from sightline.evaluation.figures import embedding_figure, similarity_figure
 from sightline.inputs.images import read_image
-from sightline.recipes.dual_encoder import settings_of
-from sightline.recipes.settings import RunSettings
+from sightline.recipes.settings import RunSettings, settings_of
 from sightline.tasks.abilities import closed_labels
 from sightline.tasks.report import Report
 from sightline.tasks.sheets import SheetItem

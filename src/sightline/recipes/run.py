@@ -29,16 +29,15 @@ from sightline.recipes.dual_encoder import (
     largest_scale,
     number_of_steps,
     objective_of,
-    pair_loader,
-    sentences_of,
-    settings_of,
     tower_groups,
     training_stage,
 )
+from sightline.recipes.pair_data import pair_loader, sentences_of
 from sightline.recipes.report import write_report
-from sightline.recipes.settings import RunSettings
+from sightline.recipes.settings import RunSettings, settings_of
 from sightline.recipes.splits import Splits, splits
-from sightline.recipes.towers import Start, fitting_size, start_from
+from sightline.recipes.start import Start
+from sightline.recipes.towers import fitting_size, start_from
 from sightline.tasks.model import Model, load
 from sightline.tasks.report import Report
 from sightline.training import distributed

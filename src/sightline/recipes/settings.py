@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
-from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sightline.core.errors import ConfigError, unknown_name
 
@@ -18,66 +18,67 @@ OF_PHASES = "phase_settings"
 """The field of a recipe of several phases that keys such as transfer.lr go to."""
 
 
-class RunSettings(Protocol):
-    """The settings that any run has, whatever it trains; meanings as in `DualEncoderRecipe`."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """The settings that any run has, whatever it trains; recipes add theirs, and own defaults."""
+
+    data: str = ""
+    shapes: tuple[str, ...] = ()
+    """Of drawn parks: heights and widths that take turns, such as 64x64,48x96; mixed for four of
+    them. None given draws squares."""
+    seed: int = 0
+
+    # optimisation
+    batch_size: int = 64
+    """Pictures of all processes together."""
+    accumulate: int = 1
+    """Micro-batches of `batch_size` that make one batch, with the gradient of the whole."""
+    beta2: float = 0.98
+    clip: float = 1.0
+    ema: float | None = None
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters that do not learn: image.*"""
+    autocast: str = "auto"
+    compile: bool = False
+    parallel: str = "auto"
+    """How several processes share the work: ddp (the whole network in each; auto takes it) or fsdp
+    (each keeps a part)."""
+    activation_checkpointing: bool = False
+    """Compute each block's inner values again on the way back: less memory, more time."""
+    device: str = "auto"
+
+    # around it
+    test_share: float = 0.1
+    eval_every: int | None = None
+    """Steps; None evaluates ten times a run."""
+    eval_limit: int = 1000
+    save_every: int | None = None
+    workers: int = 1
 
     @property
-    def system(self) -> str: ...
+    def system(self) -> str:
+        """Name of the system that is trained."""
+        raise NotImplementedError
+
     @property
-    def data(self) -> str: ...
-    @property
-    def shapes(self) -> tuple[str, ...]: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def image_size(self) -> int | None: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def accumulate(self) -> int: ...
-    @property
-    def beta2(self) -> float: ...
-    @property
-    def clip(self) -> float: ...
-    @property
-    def ema(self) -> float | None: ...
-    @property
-    def freeze(self) -> tuple[str, ...]: ...
-    @property
-    def autocast(self) -> str: ...
-    @property
-    def compile(self) -> bool: ...
-    @property
-    def parallel(self) -> str: ...
-    @property
-    def activation_checkpointing(self) -> bool: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def test_share(self) -> float: ...
-    @property
-    def eval_every(self) -> int | None: ...
-    @property
-    def eval_limit(self) -> int: ...
-    @property
-    def save_every(self) -> int | None: ...
+    def image_size(self) -> int | None:
+        """Pixels of a side; None takes the size of the pictures."""
+        raise NotImplementedError
 
 
-class StageSettings(RunSettings, Protocol):
+@dataclass(frozen=True, kw_only=True)
+class StageSettings(RunSettings):
     """Of a run of one stage."""
 
-    @property
-    def epochs(self) -> float: ...
-    @property
-    def most_steps(self) -> int: ...
-    @property
-    def steps(self) -> int | None: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def warmup(self) -> float: ...
+    epochs: float = 60.0
+    most_steps: int = 3000
+    """What `epochs` may come to; the rate reaches its end there."""
+    steps: int | None = None
+    """Instead of epochs."""
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.03
+    """Share of the steps."""
 
 
 def parse_assignments(assignments: Iterable[str], option: str = "--set") -> dict[str, str]:
@@ -136,3 +137,8 @@ def parse(key: str, text: str, kind: Any) -> Any:
         raise ConfigError(
             f"setting {key!r} is {text!r}: write a value of type {kind.__name__}"
         ) from None
+
+
+def settings_of(recipe: Any) -> dict[str, Any]:
+    """The resolved recipe as JSON values, for the file beside each checkpoint."""
+    return {"recipe": type(recipe).__name__, **asdict(recipe)}

@@ -21,7 +21,8 @@ from sightline.models.paligemma import PaliGemmaConfig
 from sightline.models.siglip import ImageTowerConfig
 from sightline.nn import four_bit, lora
 from sightline.nn.positions import resample_grid
-from sightline.recipes.towers import Start
+from sightline.recipes.splits import PARK_SIZE
+from sightline.recipes.start import Start
 
 if TYPE_CHECKING:
     from sightline.hub.adapters import Origin
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sightline.inputs.tokenizers import TextTokenizer
     from sightline.recipes.phases import Phase
 
+LONGEST_TEXT = 8192
+"""Tokens that a new vocabulary's folder allows."""
 POSITIONS = "image.positions.table"
 TABLE = "decoder.table.weight"
 NEW_TOKENS = 0.02
@@ -37,21 +40,25 @@ ROUND = 64
 """Rows of a table that grows are a multiple of this, as in the published ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Of what is new in a network."""
+    """Of what is new in a network; recipes give them their own defaults."""
 
-    image_size: int = 64
+    image_size: int | None = None
     patch_size: int = 8
     image_width: int = 64
     image_depth: int = 3
-    image_heads: int = 4
     width: int = 96
     depth: int = 3
     num_heads: int = 4
     kv_heads: int = 2
     mlp_width: int = 256
     vocab_size: int = 1600
+
+    @property
+    def image_heads(self) -> int:
+        """Of the image tower: 32 components each."""
+        return self.image_width // 32
 
 
 def weights_of(name: str) -> tuple[Start, Origin | None]:
@@ -69,8 +76,7 @@ def weights_of(name: str) -> tuple[Start, Origin | None]:
             f"{name} is a {loaded.system.name} model and the recipe trains paligemma: give it as "
             "init_image or init_text where it is a tower or a decoder"
         )
-    network = loaded.network.requires_grad_(True)
-    return Start(network, loaded.processor, loaded.config, loaded.system), loaded.origin
+    return Start.tuning(loaded), loaded.origin
 
 
 def joined(
@@ -87,11 +93,28 @@ def joined(
         ConfigError: weights without such a part, or a vocabulary without places.
         HubError: weights that cannot be fetched.
     """
-    tower = _part(image, ("siglip", "paligemma"))
-    decoder = _part(text, ("gemma", "gemma2", "paligemma"))
-    known = decoder.processor.tokenizer if decoder else new_vocabulary(texts, sizes)
+    tower = part_of(image, ("siglip", "paligemma"))
+    decoder = part_of(text, ("gemma", "gemma2", "paligemma"))
+    known = decoder.processor.tokenizer if decoder else new_vocabulary(texts, sizes.vocab_size)
+    return join(sizes, tower, decoder, known, seed)
+
+
+def join(
+    sizes: Sizes,
+    tower: Loaded | None,
+    decoder: Loaded | None,
+    known: TextTokenizer,
+    seed: int,
+    prefix_lm: bool = True,
+) -> Start:
+    """A network of the parts, those that are None new, with a new layer between them.
+
+    Args:
+        known: the decoder's vocabulary, which gets the tokens of places where it has none.
+        prefix_lm: whether the prefix sees all of itself.
+    """
     words = with_places(known, TextSpec(add_special=False))
-    config = _joined_config(sizes, tower, decoder, words)
+    config = replace(_joined_config(sizes, tower, decoder, words), prefix_lm=prefix_lm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = paligemma.PaliGemma(config)
@@ -119,7 +142,13 @@ def _take(network: nn.Module, source: nn.Module, part: str) -> None:
     network.load_state_dict(own)
 
 
-def _part(name: str | None, systems: tuple[str, ...]) -> Loaded | None:
+def part_of(name: str | None, systems: tuple[str, ...]) -> Loaded | None:
+    """The weights that a part of a network is taken from.
+
+    Raises:
+        ConfigError: a model of none of the systems.
+        HubError: weights that cannot be fetched.
+    """
     if name is None:
         return None
     from sightline.hub.load import load_checkpoint
@@ -133,9 +162,11 @@ def _part(name: str | None, systems: tuple[str, ...]) -> Loaded | None:
     return loaded
 
 
-def new_vocabulary(texts: Iterable[str], sizes: Sizes) -> TextTokenizer:
+def new_vocabulary(
+    texts: Iterable[str], size: int, max_length: int = LONGEST_TEXT
+) -> TextTokenizer:
     """Byte pairs of the texts, beside PaliGemma's places and shapes."""
-    return train_vocabulary(texts, sizes.vocab_size, rules="paligemma", max_length=8192)
+    return train_vocabulary(texts, size, rules="paligemma", max_length=max_length)
 
 
 def _joined_config(
@@ -144,7 +175,7 @@ def _joined_config(
     image_token = words.token_id(IMAGE)
     assert image_token is not None
     tokens = ROUND * math.ceil(words.vocab_size / ROUND)
-    side, patch = (sizes.image_size,) * 2, (sizes.patch_size,) * 2
+    side, patch = (sizes.image_size or PARK_SIZE,) * 2, (sizes.patch_size,) * 2
     image = tower.config.image if tower else ImageTowerConfig(
         sizes.image_width, sizes.image_depth, sizes.image_heads, 4 * sizes.image_width, patch, side
     )  # fmt: skip

@@ -26,9 +26,8 @@ from typing import Any
 
 from sightline.core.errors import ConfigError, TrainingError
 from sightline.core.files import write_json
-from sightline.recipes.dual_encoder import settings_of
 from sightline.recipes.series import SeriesRun, make_all, train_whole
-from sightline.recipes.settings import override, parse_assignments
+from sightline.recipes.settings import override, parse_assignments, settings_of
 from sightline.training.settings import as_json, changes
 
 FORMAT, FORMAT_VERSION = "sightline.sweep", 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from sightline.core.errors import ConfigError, UnsupportedTaskError, unknown_name
+from sightline.hub.bundled import tuned_card
 from sightline.inputs.processors import Processor, image_processor
 from sightline.inputs.vocabulary import Rules, train_vocabulary
 from sightline.models.resnet import ResNetConfig
@@ -25,6 +25,7 @@ from sightline.nn import lora
 from sightline.nn.patch_dropout import PatchDropout
 from sightline.nn.positions import GridPositions, sincos_grid
 from sightline.recipes.joined_towers import as_half, with_half
+from sightline.recipes.start import Start
 
 if TYPE_CHECKING:
     from sightline.core.interfaces import System
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sightline.hub.load import Loaded
     from sightline.inputs.tokenizers import TextTokenizer
     from sightline.recipes.dual_encoder import DualEncoderRecipe
-    from sightline.tasks.model import Model
 
 
 logger = logging.getLogger(__name__)
@@ -47,53 +47,6 @@ RULES: Mapping[str, Rules] = {
 """Rules of the vocabulary that is learned, where they are not SigLIP's."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 224
 """Pixels of the pictures of a small network, where no size is given."""
-
-
-@dataclass
-class Start:
-    """A network with all that makes a model of it, before its first step."""
-
-    network: nn.Module
-    processor: Processor
-    config: Any
-    system: System
-    adapter: Origin | None = None
-    """What the adapter that learns is for; None where there is none that could be saved."""
-    card: Mapping[str, Any] | None = None
-    """What the model's card says."""
-    beside: Mapping[str, Path] | None = None
-    """Folders that belong to the model, by their names in its own."""
-
-    def as_model(self, name: str, folder: Path = Path(".")) -> Model:
-        """The network behind the public methods, for evaluation; shares the weights."""
-        from sightline.hub.load import Loaded
-        from sightline.tasks.model import Model
-
-        device = next(self.network.parameters()).device
-        return Model(
-            Loaded(
-                network=self.network, processor=self.processor, config=self.config,
-                system=self.system, name=name, revision=None, folder=folder, device=device,
-                dtype=torch.float32, bundled=False, domain=None,
-            )
-        )  # fmt: skip
-
-    def save_all(self, folder: Path) -> None:
-        """Write `folder/model`, additions merged, and `folder/adapter` with the additions alone."""
-        from sightline.hub.adapters import save_adapter
-
-        self.save(folder / "model")
-        if self.adapter is not None:
-            save_adapter(self.network, self.system, self.config, folder / "adapter", self.adapter)
-
-    def save(self, folder: Path) -> None:
-        """Write the folder that `sightline.load` and transformers read."""
-        from sightline.hub.save import save_checkpoint
-
-        save_checkpoint(
-            self.network, self.processor, self.config, self.system, folder,
-            metadata=self.card, beside=self.beside,
-        )  # fmt: skip
 
 
 def start_from(
@@ -131,6 +84,8 @@ def start_from(
         _leave_out_patches(network, recipe)
     pictures = image.processor.image if image else image_processor(system.preprocessing(config))
     start = Start(network, Processor(pictures, tokenizer), config, system.for_config(config))
+    if recipe.init and image is not None:
+        start.card = tuned_card(image)
     if recipe.lora_rank and image is not None:
         start.adapter = _add_to_weights(start, recipe, image)
     return start

@@ -252,15 +252,13 @@ class Model:
 
         Its mask codec goes along, and of its card what it knows and how it is asked for everything.
         """
-        from sightline.hub.bundled import read_card
+        from sightline.hub.bundled import lasting_card
         from sightline.hub.save import save_checkpoint
 
-        card = read_card(self.folder)
-        lasting = {name: card[name] for name in ("domain", detecting.EVERYTHING) if name in card}
         codec = self.folder / segmenting.FOLDER
         save_checkpoint(
             self.network, self.processor, self.config, self.system, folder,
-            metadata=lasting or None, end_ids=self.end_ids,
+            metadata=lasting_card(self.folder) or None, end_ids=self.end_ids,
             beside={segmenting.FOLDER: codec} if codec.is_dir() else None,
         )  # fmt: skip
 
