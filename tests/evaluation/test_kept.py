@@ -135,8 +135,11 @@ def test_lines_that_are_no_answers_are_no_answers(damage: bytes, tmp_path: Path)
 
 
 OTHERS = [
-    3, [3], [["cat", 1]], [["cat", "x", [1, 2, 3, 4]]], [["cat", 1, [1, 2, 3]]],
-    [[7, 1, [1, 2, 3, 4]]], {"a": 1},
+    3, [3], {"a": 1}, [["cat", 1, [1, 2, 3, 4]]], [{"label": "cat", "score": 1}],
+    [{"label": "cat", "score": 1, "box": [1, 2, 3]}], [{"label": 7, "box": [1, 2, 3, 4]}],
+    [{"label": "cat", "score": "x", "box": [1, 2, 3, 4]}],
+    [{"label": "cat", "score": None, "box": [1, 2, 3, None]}],
+    [{"label": "cat", "score": 1, "box": [1, 2, 3, 4], "mask": {"size": [2, 2], "counts": "?"}}],
 ]  # fmt: skip
 
 

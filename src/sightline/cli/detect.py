@@ -11,7 +11,7 @@ from sightline.cli.generation import generation_options
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call
 from sightline.cli.pictures import answer_each
-from sightline.cli.places import place_json, place_options, place_rows, write_found
+from sightline.cli.places import place_options, place_rows, write_found
 from sightline.cli.words import word_list
 
 
@@ -36,6 +36,7 @@ def detect(
     made of the probabilities of what the model wrote; they are not calibrated.
     """
     from sightline.tasks.detect import detect_each
+    from sightline.tasks.places import place_json
 
     names = None if queries is None else word_list("--queries", queries)
     if score is not None:

@@ -41,11 +41,6 @@ def place_rows(name: str, things: Sequence[Any]) -> str:
     return "\n".join(rows) or f"{one_line(name)}\t-"
 
 
-def place_json(thing: Any) -> dict[str, Any]:
-    """A thing as JSON, its box as [x1, y1, x2, y2]."""
-    return {"label": thing.label, "score": thing.score, "box": list(thing.box)}
-
-
 def write_found(call: Call, out: Path, found: Sequence[tuple[Source, Sequence[Any]]]) -> None:
     """The pictures with what was found in them, and a page with all of them."""
     from sightline.core.files import atomic_file

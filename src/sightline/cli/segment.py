@@ -11,7 +11,7 @@ from sightline.cli.generation import generation_options
 from sightline.cli.options import batch_option, shared_options
 from sightline.cli.output import Call
 from sightline.cli.pictures import answer_each
-from sightline.cli.places import place_json, place_options, place_rows, write_found
+from sightline.cli.places import place_options, place_rows, write_found
 from sightline.cli.words import word_list
 
 
@@ -37,7 +37,7 @@ def segment(
 
     Rows are those of detect; --json has each mask as COCO's run lengths, of the picture's size.
     """
-    from sightline.inputs import run_lengths
+    from sightline.tasks.places import place_json
     from sightline.tasks.segment import segment_each
 
     names = None if queries is None else word_list("--queries", queries)
@@ -47,8 +47,7 @@ def segment(
 
     def shown(name: str, things: Any) -> tuple[dict[str, Any], str]:
         found.append((name, things))
-        listed = [{**place_json(thing), "mask": run_lengths.encode(thing.mask)} for thing in things]
-        return {"segments": listed}, place_rows(name, things)
+        return {"segments": [place_json(thing) for thing in things]}, place_rows(name, things)
 
     results = answer_each(
         call,

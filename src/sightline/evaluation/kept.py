@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ from torch import nn
 
 from sightline.core.errors import DataError
 from sightline.core.files import atomic_file
-from sightline.core.outputs import Box, Detection, Segment
-from sightline.inputs import run_lengths
+from sightline.core.outputs import Detection, Segment
+from sightline.tasks.places import place_json, read_place
 from sightline.tasks.segment import mask_codec_of
 
 if TYPE_CHECKING:
@@ -128,50 +128,25 @@ class _Remembering:
     def detect(self, image: Any, queries: Iterable[str] | None = None) -> list[Detection]:
         named = None if queries is None else list(queries)
         key = self._key("detect", image, named)
-        return self._known(key, _box, lambda: self._model.detect(image, named), list)
+        return self._known(key, lambda: self._model.detect(image, named))
 
     def segment(self, image: Any, queries: Iterable[str] | None = None) -> list[Segment]:
         if self._codec is None:
             self._codec = weights_key(mask_codec_of(self._model))  # type: ignore[arg-type]
         named = None if queries is None else list(queries)
         key = self._key(f"segment {self._codec}", image, named)
-        return self._known(key, _mask, lambda: self._model.segment(image, named), _written_mask)
+        return self._known(key, lambda: self._model.segment(image, named))
 
     def _key(self, task: str, image: Any, queries: Sequence[str] | None) -> str:
         pixels = np.ascontiguousarray(image)
         shown = hashlib.sha256(pixels.tobytes()).hexdigest()
         return short_key([self._identity, task, pixels.shape, shown, queries])
 
-    def _known(
-        self,
-        key: str,
-        read: Callable[[Any], Any],
-        ask: Callable[[], Sequence[Any]],
-        write: Callable[[Any], Any],
-    ) -> list[Any]:
+    def _known(self, key: str, ask: Callable[[], Sequence[Any]]) -> list[Any]:
         kept = self._answers.get(key)
         if isinstance(kept, list):
-            try:
-                return [read(each) for each in kept]
-            except (TypeError, ValueError, DataError):
-                pass  # somebody else's line
+            with suppress(DataError):  # somebody else's line
+                return [read_place(each) for each in kept]
         found = list(ask())
-        self._answers.put(key, [write(each) for each in found])
+        self._answers.put(key, [place_json(each) for each in found])
         return found
-
-
-def _box(document: Any) -> Detection:
-    label, score, sides = document
-    box: Box = tuple(map(float, sides))  # type: ignore[assignment]
-    if len(box) != 4 or not isinstance(label, str):
-        raise ValueError("no box with a name")
-    return Detection(label, None if score is None else float(score), box)
-
-
-def _mask(document: Any) -> Segment:
-    *named, runs = document
-    return Segment(*_box(named), run_lengths.decode(runs))
-
-
-def _written_mask(segment: Segment) -> list[Any]:
-    return [segment.label, segment.score, segment.box, run_lengths.encode(segment.mask)]
