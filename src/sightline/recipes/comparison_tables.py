@@ -23,7 +23,7 @@ SCENES, LABELLED = 12_000, 6_000
 SCORED = 500
 """Scenes of one object for each score, and scenes among which a sentence is looked for."""
 STEPS, BATCH = 400, 64
-SPEAKING_STEPS, SPEAKING_BATCH = 1_000, 32
+SPEAKING_STEPS, SPEAKING_BATCH = 600, 32
 """Of what learns to write: after 400 steps of the bundled model's recipe no list of boxes was right
 token for token yet."""
 SPOKEN = 300
