@@ -91,6 +91,28 @@ def test_codewords_out_of_use_move_to_features_and_stay_there():
     assert len(other.nearest(x).unique()) < 14
 
 
+def test_counts_are_smoothed_so_that_no_codeword_divides_by_nothing():
+    """Where counts are hardly more than the smoothing itself."""
+    codebook = book(4, 3)
+    average = CodebookAverage(codebook, decay=0.9999, revive_below=0.0)
+    x = features(10, 3)
+    indices = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    average.update(codebook, x, indices)
+    counts = torch.bincount(indices).double() * 1e-4
+    sums = torch.zeros(4, 3, dtype=torch.float64).index_add(0, indices, x.double()) * 1e-4
+    share = (counts + 1e-5) / (counts.sum() + 4 * 1e-5)
+    expected = sums / (share * counts.sum())[:, None]
+    torch.testing.assert_close(codebook.vectors.double(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_out_of_use_is_measured_by_what_the_others_are_used():
+    codebook = book(4, 3)
+    average = CodebookAverage(codebook, decay=0.5, revive_below=0.02)
+    x = features(100, 3)
+    assert average.update(codebook, x, torch.tensor([3, *([0, 1, 2] * 33)])) == 0
+    assert average.update(codebook, x, torch.tensor([0, *([0, 1, 2] * 33)])) == 1
+
+
 def test_an_average_is_kept_with_the_network():
     codebook = book()
     average = CodebookAverage(codebook)

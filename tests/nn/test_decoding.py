@@ -185,6 +185,13 @@ def test_shared_heads_in_bfloat16(heads: int) -> None:
     torch.testing.assert_close(found, expected, rtol=2**-6, atol=2**-6)
 
 
+def test_masks_of_heads_need_no_batch() -> None:
+    q, k, v = drawn(2, 4, 1, 8), drawn(2, 1, 5, 8, seed=1), drawn(2, 1, 5, 8, seed=2)
+    allowed = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 0, 1], [0, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
+    allowed = allowed.bool()[:, None]  # [N 1 S]
+    torch.testing.assert_close(attend(q, k, v, allowed), written_out(q, k, v, allowed)[0])
+
+
 def test_heads_that_cannot_share() -> None:
     with pytest.raises(ConfigError, match="6 attention heads cannot share 4 heads of keys"):
         Attention(12, 6, kv_heads=4)

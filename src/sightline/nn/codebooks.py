@@ -70,7 +70,7 @@ class CodebookAverage(nn.Module):
         super().__init__()
         self.decay, self.revive_below = decay, revive_below
         self.register_buffer("counts", torch.zeros(len(codebook.vectors)))
-        self.register_buffer("sums", torch.zeros_like(codebook.vectors.detach()))
+        self.register_buffer("sums", torch.zeros_like(codebook.vectors))
 
     @torch.no_grad()
     def update(
