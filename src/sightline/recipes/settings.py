@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,7 +20,7 @@ OF_PHASES = "phase_settings"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(ABC):
     """The settings that any run has, whatever it trains; recipes add theirs, and own defaults."""
 
     data: str = ""
@@ -56,14 +57,14 @@ class RunSettings:
     workers: int = 1
 
     @property
+    @abstractmethod
     def system(self) -> str:
         """Name of the system that is trained."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def image_size(self) -> int | None:
         """Pixels of a side; None takes the size of the pictures."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
